@@ -1,0 +1,136 @@
+"""The page, the read-only API, `/metrics` and the health probes, by starlette on uvicorn in a thread of its own."""
+
+import asyncio
+import contextlib
+import gzip
+import socket
+from collections.abc import Iterator
+from importlib import resources
+from threading import Event, Thread
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from exporters.api import snapshot_document
+from exporters.prometheus import Exposition
+from monitor.core.ports import SnapshotView
+from monitor.errors import FailureError
+
+SMALLEST_GZIP_BYTES = 500
+GRACE_S = 0.3
+"""How long an open request may take at the end: the whole daemon must be gone within a second."""
+
+
+def create_app(view: SnapshotView) -> Starlette:
+    """The ASGI application over one published snapshot."""
+    exposition = Exposition(view)
+    page = resources.files("exporters").joinpath("page.html").read_text("utf-8")
+
+    async def metrics(request: Request) -> Response:
+        body, content_type = exposition.render(request.headers.get("accept", ""))
+        return _compressed(body, content_type, request.headers)
+
+    async def healthy(_request: Request) -> Response:
+        return PlainTextResponse("trainwatt is running\n")
+
+    async def ready(_request: Request) -> Response:
+        if is_ready(view):
+            return PlainTextResponse("trainwatt is ready\n")
+        return PlainTextResponse("trainwatt has no sample yet\n", status_code=503)
+
+    async def snapshot(_request: Request) -> Response:
+        return JSONResponse(snapshot_document(view.snapshot))
+
+    async def home(_request: Request) -> Response:
+        return HTMLResponse(page)
+
+    return Starlette(
+        routes=[
+            Route("/", home),
+            Route("/metrics", metrics),
+            Route("/-/healthy", healthy),
+            Route("/-/ready", ready),
+            Route("/api/v1/snapshot", snapshot),
+        ]
+    )
+
+
+def is_ready(view: SnapshotView) -> bool:
+    """True once every source has been tried and a sample has been taken."""
+    snapshot = view.snapshot
+    return snapshot.at is not None and all(health.up or health.problem for health in snapshot.sources)
+
+
+def _compressed(body: bytes, content_type: str, headers: Headers) -> Response:
+    answer = {"content-type": content_type, "vary": "accept, accept-encoding"}
+    if "gzip" in headers.get("accept-encoding", "") and len(body) >= SMALLEST_GZIP_BYTES:
+        # Level 1: the text shrinks eightfold at any level, and the job next door pays for the rest.
+        return Response(gzip.compress(body, 1), headers=answer | {"content-encoding": "gzip"})
+    return Response(body, headers=answer)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address. Raises FailureError with the remedy when it is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise FailureError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another address with --listen HOST:PORT"
+        ) from error
+    return listener
+
+
+class _QuietServer(uvicorn.Server):
+    """uvicorn without its ten ticks a second: it sleeps until a request comes or `stop` is called."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.serving = Event()
+
+    async def main_loop(self) -> None:
+        self._stopped = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.serving.set()
+        await self._stopped.wait()
+
+    def stop(self) -> None:
+        """End the server from another thread."""
+        self.should_exit = True
+        if self._loop is not None and self._stopped is not None:
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+
+@contextlib.contextmanager
+def serving(view: SnapshotView, listener: socket.socket) -> Iterator[None]:
+    """Answer requests on a bound socket, in a thread, until left."""
+    config = uvicorn.Config(
+        create_app(view),
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _QuietServer(config)
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True)
+    thread.start()
+    server.serving.wait()
+    try:
+        yield
+    finally:
+        server.force_exit = True
+        server.stop()
+        thread.join(GRACE_S)

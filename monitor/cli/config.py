@@ -1,0 +1,27 @@
+"""`trainwatt config`: each value and where it came from."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from monitor.cli.options import load_settings, settings_flags
+
+
+@click.command()
+@settings_flags("listen", "mock", "zone", "interval", "pue", "sysfs")
+def config(config: Path | None, **flags: Any) -> None:
+    """Show every setting, its origin and what it is for."""
+    loaded = load_settings(config, flags)
+    fields = type(loaded.settings).model_fields
+    rows = [(name, _shown(getattr(loaded.settings, name)), loaded.origins[name]) for name in fields]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for (name, value, origin), field in zip(rows, fields.values(), strict=True):
+        line = f"{name:{widths[0]}} = {value:{widths[1]}}  {origin:{widths[2]}}  # {field.description}"
+        click.echo(line)
+    for warning in loaded.warnings:
+        click.echo(f"trainwatt: {warning}", err=True)
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,137 @@
+"""Every setting, once: name, default, unit and help. Defaults < file < TRAINWATT_* environment < flags."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from monitor.errors import UsageError
+
+ENV_PREFIX = "TRAINWATT_"
+RESERVED_ENVIRONMENT = frozenset({"TRAINWATT_RUN", "TRAINWATT_SOCKET", "TRAINWATT_TRACEBACK"})
+"""Names that mean something else than a setting: the id a job was given, and where its files are."""
+SHORTEST_INTERVAL_S = 0.1
+LONGEST_INTERVAL_S = 60.0
+
+
+def _host_and_port(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) < 2**16):
+        raise ValueError("expected HOST:PORT, such as 127.0.0.1:9595 or [::1]:9595")
+    return text
+
+
+class Settings(BaseSettings):
+    """The daemon's settings, as `trainwatt config` shows them."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    listen: Annotated[str, AfterValidator(_host_and_port)] = Field(
+        "127.0.0.1:9595", description="HOST:PORT of the page, the API and /metrics"
+    )
+    mock: str | None = Field(None, description="simulate devices: the name of a scenario (training)")
+    zone: str | None = Field(None, description="grid zone of this machine, such as DE, FR or EGRID-CAMX; sets grams")
+    interval: float = Field(
+        1.0,
+        ge=SHORTEST_INTERVAL_S,
+        le=LONGEST_INTERVAL_S,
+        allow_inf_nan=False,
+        description="seconds between readings of devices with an energy counter",
+    )
+    pue: float = Field(
+        1.0, ge=1.0, le=10.0, allow_inf_nan=False, description="power usage effectiveness of the site, for grams only"
+    )
+    sysfs: Path = Field(Path("/sys"), description="root of the kernel's device tree")
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102  (of pydantic-settings)
+        cls, _cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_others: Any, **_more: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load` lays file, environment and flags over each other itself, since it must know where each value is from.
+        return (init_settings,)
+
+    @property
+    def listen_host(self) -> str:
+        """Host part of `listen`, without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def listen_port(self) -> int:
+        """Port part of `listen`."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class Loaded:
+    """Settings, where each value came from, and what was odd on the way."""
+
+    def __init__(self, settings: Settings, origins: Mapping[str, str], warnings: Iterable[str]) -> None:
+        self.settings = settings
+        self.origins = dict(origins)
+        self.warnings = tuple(warnings)
+
+
+def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
+    """Put the settings together. `flags` holds what was given on the command line; None = not given.
+
+    Raises UsageError with one line: which value is wrong, where it stands, and what is expected.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        ("environment", EnvSettingsSource(Settings)()),
+        ("flag", {name: value for name, value in flags.items() if value is not None}),
+    ]
+    if file is not None:
+        layers.insert(0, (f"file {file}", _read(file)))
+    merged: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    for origin, layer in layers:
+        merged |= layer
+        origins |= dict.fromkeys(layer, origin)
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        raise UsageError(_explain(error, origins)) from error
+    return Loaded(settings, origins, _unknown_names(os.environ))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration file {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not a TOML file: {error}") from error
+    for key in values:
+        if key not in Settings.model_fields:
+            raise UsageError(f"{file}: unknown key {key!r}{_near(key, Settings.model_fields)}")
+    return values
+
+
+def _variable(name: str) -> str:
+    return ENV_PREFIX + name.upper()
+
+
+def _unknown_names(environ: Mapping[str, str]) -> list[str]:
+    """Clusters inject such names, so an unknown one is worth a warning, not an error."""
+    known = {_variable(name) for name in Settings.model_fields} | RESERVED_ENVIRONMENT
+    return [
+        f"{name} in the environment is no setting of trainwatt{_near(name, known)}"
+        for name in sorted(environ)
+        if name.startswith(ENV_PREFIX) and name not in known
+    ]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{name} = {first['input']!r} ({origins.get(name, 'flag')}): expected {expected.removeprefix('expected ')}"

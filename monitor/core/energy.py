@@ -1,0 +1,132 @@
+"""Two readings of one device become joules, and how they are known."""
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from monitor.core.model import Device, Instant, Method, Origin, PowerSignal, Reading
+
+HEADROOM_S = 0.2
+"""Counters are refreshed every 10 to 100 ms, so one interval may show up to a period more than its own time."""
+
+MAX_INTEGRATION_SPAN_S = 3.0
+"""A watt value is not stretched further than this: beyond it nobody knows what the load did."""
+
+
+class How(StrEnum):
+    """How the joules of one interval are known. The first and the last three of the list carry no sensor's joules."""
+
+    COUNTER = auto()
+    WRAPPED = auto()
+    INTEGRATED = auto()
+    ESTIMATED = auto()
+    SIMULATED = auto()
+    FIRST = auto()
+    RESET = auto()
+    GAP = auto()
+
+
+UNMEASURED = frozenset({How.RESET, How.GAP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyDelta:
+    """Joules of one device over [start, end), with their provenance."""
+
+    device: Device
+    start: Instant
+    end: Instant
+    energy_j: float
+    how: How
+
+    @property
+    def span_s(self) -> float:
+        """Elapsed time on the steady clock, never the nominal interval."""
+        return self.end.mono_s - self.start.mono_s
+
+    @property
+    def unmeasured_s(self) -> float:
+        """Seconds of the interval in which nobody knows the joules."""
+        return self.span_s if self.how in UNMEASURED else 0.0
+
+    @property
+    def mean_power_w(self) -> float | None:
+        """Mean power over the interval; None where there is none to tell."""
+        if self.span_s <= 0.0 or self.how in UNMEASURED or self.how is How.FIRST:
+            return None
+        return self.energy_j / self.span_s
+
+
+def method_of(reading: Reading) -> Method:
+    """The method under which the joules that end at this reading are booked."""
+    origin = reading.device.origin
+    if origin is Origin.SIMULATED:
+        return Method.SIMULATED
+    if origin is Origin.ESTIMATED:
+        return Method.ESTIMATED
+    return Method.COUNTER if reading.energy_j is not None else Method.INTEGRATED
+
+
+def between(prev: Reading | None, now: Reading) -> EnergyDelta:
+    """Joules between two readings of one device, and how we know. The counter before the integral.
+
+    Every rise is bounded by plausible power x (time + 0.2 s): beyond it the interval is unmeasured and `now`
+    becomes the new baseline.
+    """
+    if prev is None:
+        return _delta(now, now, 0.0, How.FIRST)
+    if prev.energy_j is not None and now.energy_j is not None:
+        return _by_counter(prev, now, now.energy_j - prev.energy_j)
+    if prev.power_w is not None and now.power_w is not None:
+        return _by_power(prev, now, prev.power_w, now.power_w)
+    return _delta(prev, now, 0.0, How.GAP)
+
+
+def bound_j(device: Device, span_s: float) -> float:
+    """The most joules a device can plausibly have used in a span, reading jitter included."""
+    return device.max_power_w * (span_s + HEADROOM_S)
+
+
+def _by_counter(prev: Reading, now: Reading, rise_j: float) -> EnergyDelta:
+    most_j = bound_j(now.device, now.at.mono_s - prev.at.mono_s)
+    if now.wraps_at_j is None:
+        if rise_j < 0.0:
+            return _delta(prev, now, 0.0, How.RESET)
+        return _delta(prev, now, rise_j, How.COUNTER) if rise_j <= most_j else _delta(prev, now, 0.0, How.GAP)
+
+    # A register that wraps shows the rise modulo its range. Exactly one number of wraps must fit the bound:
+    # none means that the counter was set anew, several that nobody knows how often it went round.
+    wraps = 0 if rise_j >= 0.0 else 1
+    energy_j = rise_j + wraps * now.wraps_at_j
+    if not 0.0 <= energy_j <= most_j:
+        return _delta(prev, now, 0.0, How.RESET if rise_j < 0.0 else How.GAP)
+    if energy_j + now.wraps_at_j <= most_j:
+        return _delta(prev, now, 0.0, How.GAP)
+    return _delta(prev, now, energy_j, How.WRAPPED if wraps else How.COUNTER)
+
+
+def _by_power(prev: Reading, now: Reading, prev_w: float, now_w: float) -> EnergyDelta:
+    span_s = now.at.mono_s - prev.at.mono_s
+    if span_s > MAX_INTEGRATION_SPAN_S:
+        return _delta(prev, now, 0.0, How.GAP)
+    # A mean over the window that ends now covers the interval by itself; a point value is one end of a trapezoid.
+    mean_w = now_w if now.power_signal is PowerSignal.AVERAGE else (prev_w + now_w) / 2
+    energy_j = mean_w * span_s
+    if not 0.0 <= energy_j <= bound_j(now.device, span_s):
+        return _delta(prev, now, 0.0, How.GAP)
+    return _delta(prev, now, energy_j, How.INTEGRATED)
+
+
+_RELABELLED = {Origin.ESTIMATED: How.ESTIMATED, Origin.SIMULATED: How.SIMULATED}
+_CARRIES_JOULES = frozenset({How.COUNTER, How.WRAPPED, How.INTEGRATED})
+
+
+def _delta(prev: Reading, now: Reading, energy_j: float, how: How) -> EnergyDelta:
+    if how in _CARRIES_JOULES:
+        how = _RELABELLED.get(now.device.origin, how)
+    return EnergyDelta(
+        device=now.device,
+        start=prev.at,
+        end=now.at,
+        energy_j=energy_j * now.device.calibration_ratio,
+        how=how,
+    )

@@ -1,0 +1,198 @@
+"""The monitor is a fold: `step(snapshot, sample) -> snapshot`. Same samples, same snapshots, bit for bit."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from monitor.core import energy
+from monitor.core.attribution import ShareKind, attribute
+from monitor.core.carbon import price
+from monitor.core.energy import EnergyDelta, How
+from monitor.core.model import Instant, Method, PowerSignal, Reading, ReadFailure, Run, Sample, Signal
+from monitor.core.snapshot import SUMMED, DeviceTotals, EmissionsKey, NodeEnergyKey, RunTotals, Snapshot
+
+
+def step(before: Snapshot, sample: Sample) -> Snapshot:
+    """Fold one sample into the snapshot. The order in which sources delivered does not matter."""
+    turn = _Turn(before, sample)
+    for event in sorted([*sample.readings, *sample.failures], key=_device_then_time):
+        if isinstance(event, ReadFailure):
+            turn.fail(event)
+        else:
+            turn.read(event)
+    return turn.finish()
+
+
+def _device_then_time(event: Reading | ReadFailure) -> tuple[str, float]:
+    return (event.device_id if isinstance(event, ReadFailure) else event.device.id, event.at.mono_s)
+
+
+class _Turn:
+    """The working copy of one step: mutable inside `step` only, frozen by `finish`."""
+
+    def __init__(self, before: Snapshot, sample: Sample) -> None:
+        self.before = before
+        self.sample = sample
+        self.devices = dict(before.devices)
+        self.node_emissions_g = dict(before.node_emissions_g)
+        self.node_unpriced_j = before.node_unpriced_j
+        self.run_energy_j = {run.id: dict(_totals(before, run).energy_j) for run in sample.runs}
+        self.run_emissions_g = {run.id: dict(_totals(before, run).emissions_g) for run in sample.runs}
+        self.run_unpriced_j = {run.id: _totals(before, run).unpriced_j for run in sample.runs}
+        self.slots = [
+            slot
+            for slot in sample.intensities
+            if slot.zone == before.policy.zone and slot.signal is Signal.AVERAGE
+        ]
+
+    def read(self, reading: Reading) -> None:
+        """Book what one device used since its last reading."""
+        entry = self.devices.get(reading.device.id)
+        if entry is None:
+            entry = DeviceTotals(device=reading.device, energy_j=MappingProxyType({}), last_at=reading.at)
+        delta = energy.between(entry.last, reading)
+        method = energy.method_of(reading)
+        away_s = max(0.0, reading.at.mono_s - entry.last_at.mono_s) if delta.how is How.FIRST else delta.unmeasured_s
+        unattributed_j = self._charge(delta, method) if _tells_energy(reading) else 0.0
+        self.devices[reading.device.id] = replace(
+            entry,
+            device=reading.device,
+            energy_j=_plus(entry.energy_j, method, delta.energy_j) if _tells_energy(reading) else entry.energy_j,
+            attributed_j=entry.attributed_j + (delta.energy_j - unattributed_j),
+            unattributed_j=entry.unattributed_j + unattributed_j,
+            unmeasured_s=entry.unmeasured_s + away_s,
+            resets=entry.resets + (delta.how is How.RESET),
+            power_w=_power_w(entry, reading, delta),
+            telemetry=reading.telemetry or entry.telemetry,
+            telemetry_at=reading.at if reading.telemetry else entry.telemetry_at,
+            last=reading,
+            last_at=reading.at,
+        )
+
+    def fail(self, failure: ReadFailure) -> None:
+        """Drop the baseline of a device that fell away: its counter may restart unseen."""
+        entry = self.devices.get(failure.device_id)
+        if entry is not None and failure.baseline_lost:
+            self.devices[failure.device_id] = replace(entry, last=None, power_w=None)
+
+    def _charge(self, delta: EnergyDelta, method: Method) -> float:
+        """Give runs their joules and grams; return the joules that nobody held."""
+        shares, unattributed_j = attribute(delta, self.sample.runs)
+        component = delta.device.component
+        for share in shares:
+            key = (component, method, share.kind)
+            booked = self.run_energy_j[share.run_id]
+            booked[key] = booked.get(key, 0.0) + share.energy_j
+            if component in SUMMED:
+                self.run_unpriced_j[share.run_id] += self._price(
+                    share.energy_j,
+                    _wall_s(delta, share.start_mono_s),
+                    _wall_s(delta, share.end_mono_s),
+                    method,
+                    self.run_emissions_g[share.run_id],
+                )
+        if component in SUMMED:
+            start_s, end_s = _wall_s(delta, delta.start.mono_s), delta.end.wall_s
+            self.node_unpriced_j += self._price(delta.energy_j, start_s, end_s, method, self.node_emissions_g)
+        return unattributed_j
+
+    def _price(
+        self, energy_j: float, start_s: float, end_s: float, method: Method, into: dict[EmissionsKey, float]
+    ) -> float:
+        priced = price(energy_j, start_s, end_s, self.slots, self.before.policy.pue_ratio)
+        for grams in priced.grams:
+            key = (method, grams.basis, grams.quality)
+            into[key] = into.get(key, 0.0) + grams.emissions_g
+        return priced.unpriced_j
+
+    def finish(self) -> Snapshot:
+        """Freeze the turn."""
+        at = self.sample.at
+        devices = {device_id: self._aged(self.devices[device_id], at) for device_id in sorted(self.devices)}
+        node_energy_j: dict[NodeEnergyKey, float] = {}
+        for entry in devices.values():
+            if entry.device.component in SUMMED:
+                for method, energy_j in entry.energy_j.items():
+                    key = (entry.device.component, method)
+                    node_energy_j[key] = node_energy_j.get(key, 0.0) + energy_j
+        watts = [e.power_w for e in devices.values() if e.device.component in SUMMED and e.power_w is not None]
+        return replace(
+            self.before,
+            at=at,
+            devices=MappingProxyType(devices),
+            runs=MappingProxyType({run.id: self._run_totals(run, devices) for run in self.sample.runs}),
+            node_energy_j=MappingProxyType(node_energy_j),
+            node_power_w=sum(watts) if watts else None,
+            node_emissions_g=MappingProxyType(self.node_emissions_g),
+            node_unpriced_j=self.node_unpriced_j,
+            sources=self.sample.sources,
+            intensities=self.sample.intensities,
+            late_ticks=self.before.late_ticks + self.sample.late_ticks,
+        )
+
+    def _aged(self, entry: DeviceTotals, at: Instant) -> DeviceTotals:
+        """A silent device loses its watts at once, and its time counts as unmeasured once no counter can tell."""
+        policy = self.before.policy
+        silent_s = at.mono_s - entry.last_at.mono_s
+        if entry.last is not None and silent_s <= policy.stale_after_s:
+            return entry
+        has_counter = entry.last is not None and entry.last.energy_j is not None
+        if has_counter and silent_s <= policy.lost_after_s:
+            return replace(entry, power_w=None)
+        unmeasured_s = entry.unmeasured_s + max(0.0, silent_s)
+        last_at = at if silent_s > 0.0 else entry.last_at
+        return replace(entry, power_w=None, last=None, unmeasured_s=unmeasured_s, last_at=last_at)
+
+    def _run_totals(self, run: Run, devices: Mapping[str, DeviceTotals]) -> RunTotals:
+        energy_j = self.run_energy_j[run.id]
+        held = [devices[device_id] for device_id in sorted(run.holds) if device_id in devices]
+        for entry in held:
+            # Present at 0 from the start, so that the first increase is seen by whoever takes a rate.
+            if not any(component is entry.device.component for component, _, _ in energy_j):
+                for method in entry.energy_j:
+                    energy_j[entry.device.component, method, ShareKind.WHOLE] = 0.0
+                    self._price(0.0, self.sample.at.wall_s, self.sample.at.wall_s, method, self.run_emissions_g[run.id])
+        end = run.end or self.sample.at
+        return RunTotals(
+            run=run,
+            energy_j=MappingProxyType(energy_j),
+            emissions_g=MappingProxyType(self.run_emissions_g[run.id]),
+            unpriced_j=self.run_unpriced_j[run.id],
+            power_w=self._run_power_w(run, held),
+            duration_s=max(0.0, end.mono_s - run.start.mono_s),
+        )
+
+    def _run_power_w(self, run: Run, held: list[DeviceTotals]) -> float | None:
+        if run.end is not None:
+            return None
+        shares_w = []
+        for entry in held:
+            holders = sum(entry.device.id in other.holds and other.end is None for other in self.sample.runs)
+            if entry.power_w is not None and entry.device.component in SUMMED:
+                shares_w.append(entry.power_w / holders)
+        return sum(shares_w) if shares_w else None
+
+
+def _totals(before: Snapshot, run: Run) -> RunTotals:
+    return before.runs.get(run.id) or RunTotals(run=run, energy_j=MappingProxyType({}), emissions_g=MappingProxyType({}))
+
+
+def _tells_energy(reading: Reading) -> bool:
+    """False for a device without any sensor: its joules are absent, not 0."""
+    return reading.energy_j is not None or reading.power_w is not None
+
+
+def _plus(totals: Mapping[Method, float], method: Method, energy_j: float) -> Mapping[Method, float]:
+    return MappingProxyType({**totals, method: totals.get(method, 0.0) + energy_j})
+
+
+def _power_w(entry: DeviceTotals, reading: Reading, delta: EnergyDelta) -> float | None:
+    """Mean power: the driver's own average where it gives one, else of the interval; else as it was."""
+    if reading.power_w is not None and (reading.power_signal is PowerSignal.AVERAGE):
+        return reading.power_w
+    return delta.mean_power_w if delta.span_s > 0.0 else entry.power_w
+
+
+def _wall_s(delta: EnergyDelta, mono_s: float) -> float:
+    """Unix time of a moment within an interval, by the clock as it stood at the end: a step moves no joule."""
+    return delta.end.wall_s - (delta.end.mono_s - mono_s)

@@ -1,0 +1,200 @@
+"""What is observed: frozen nouns with SI units in their field names. No arithmetic, no I/O."""
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One moment on both clocks: intervals are timed by the first, slots and reports by the second."""
+
+    mono_s: float
+    """CLOCK_BOOTTIME: counts through suspend, never steps."""
+    wall_s: float
+    """Unix time: may step at any moment, so it is never subtracted to time an interval."""
+
+
+class Component(StrEnum):
+    """Which part of a machine a device is. The first three are disjoint and may be summed."""
+
+    GPU = auto()
+    CPU = auto()
+    DRAM = auto()
+    PLATFORM = auto()
+    MODULE = auto()
+
+
+class Method(StrEnum):
+    """How joules became known, as shown to people (label `method`)."""
+
+    COUNTER = auto()
+    INTEGRATED = auto()
+    ESTIMATED = auto()
+    SIMULATED = auto()
+
+
+class Origin(StrEnum):
+    """Where the values of a device come from: a sensor, a formula, or a simulation."""
+
+    MEASURED = auto()
+    ESTIMATED = auto()
+    SIMULATED = auto()
+
+
+class PowerSignal(StrEnum):
+    """What a watt value of a sensor means."""
+
+    AVERAGE = auto()
+    """Mean over a window that ends at the reading (NVML_FI_DEV_POWER_AVERAGE: 1 s)."""
+    INSTANT = auto()
+    """Draw at the reading, or over a window much shorter than the sampling interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One metered part. `id` is stable over restarts and unique on its node."""
+
+    id: str
+    component: Component
+    source: str
+    max_power_w: float
+    """Plausible upper bound of its mean power: a larger rise of its counter is not energy."""
+    model: str = ""
+    index: str = ""
+    """Position the driver shows it at; may change over reboots, so it is never an identity."""
+    origin: Origin = Origin.MEASURED
+    calibration_ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What a device tells beside energy, now and then. None = the device does not offer it."""
+
+    power_limit_w: float | None = None
+    utilization_ratio: float | None = None
+    memory_used_bytes: int | None = None
+    temperature_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one device said at one moment. None = the device does not offer it; a failed read raises."""
+
+    device: Device
+    at: Instant
+    """Taken beside the driver call."""
+    energy_j: float | None = None
+    """The raw hardware counter."""
+    wraps_at_j: float | None = None
+    """Modulus of the counter; None for one that never wraps."""
+    power_w: float | None = None
+    power_signal: PowerSignal = PowerSignal.AVERAGE
+    telemetry: Telemetry | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFailure:
+    """One device could not be read at one moment. A record, so that it can never become a number."""
+
+    device_id: str
+    at: Instant
+    reason: str
+    """A short word of a closed set, fit for a label."""
+    message: str
+    """For people: what happened and what to do."""
+    baseline_lost: bool = False
+    """True when the device fell away: its counter may restart, so the open interval is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readout:
+    """Everything one source said in one turn."""
+
+    readings: tuple[Reading, ...] = ()
+    failures: tuple[ReadFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceHealth:
+    """How one source fares; made by its supervisor, shown as `source_*`."""
+
+    source: str
+    up: bool = False
+    last_success: Instant | None = None
+    read_duration_s: float | None = None
+    failures: tuple[tuple[str, int], ...] = ()
+    """(reason, count) since the daemon started, sorted by reason."""
+    late_ticks: int = 0
+    problem: str = ""
+    """One line for people while it is not up: what is wrong and what cures it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A named piece of training work and the devices it holds."""
+
+    id: str
+    name: str
+    start: Instant
+    end: Instant | None = None
+    holds: frozenset[str] = frozenset()
+    """Ids of the devices it was allocated."""
+    user: str = ""
+    project: str = ""
+    launcher: str = ""
+    job_id: str = ""
+
+
+class Basis(StrEnum):
+    """What an intensity counts: the whole life cycle of the power plants, or their stacks."""
+
+    LIFECYCLE = auto()
+    DIRECT = auto()
+    UNKNOWN = auto()
+
+
+class Signal(StrEnum):
+    """What question an intensity answers: the mix as it is, or the plant that one more kWh turns up."""
+
+    AVERAGE = auto()
+    MARGINAL = auto()
+
+
+class Quality(StrEnum):
+    """How firmly an intensity is known, best first."""
+
+    ACTUAL = auto()
+    ESTIMATED = auto()
+    FORECAST = auto()
+    CARRIED = auto()
+    STATIC = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intensity:
+    """Carbon intensity of a grid zone over a slot [from, until) of Unix time."""
+
+    zone: str
+    grams_per_kilowatthour: float
+    basis: Basis
+    quality: Quality
+    provider: str
+    signal: Signal = Signal.AVERAGE
+    valid_from_s: float
+    valid_until_s: float
+    detail: str = ""
+    """Edition and year, for reports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """All that was observed in one turn of the loop. Observed only: nothing in it was computed."""
+
+    at: Instant
+    readings: tuple[Reading, ...] = ()
+    """In the order each device gave them."""
+    failures: tuple[ReadFailure, ...] = ()
+    runs: tuple[Run, ...] = ()
+    intensities: tuple[Intensity, ...] = ()
+    sources: tuple[SourceHealth, ...] = ()
+    late_ticks: int = 0

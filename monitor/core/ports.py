@@ -1,0 +1,58 @@
+"""What one edge needs of another, as protocols: `app.py` passes the one to the other, so that siblings never meet."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from monitor.core.model import Instant, Intensity, Readout, Run
+from monitor.core.snapshot import Snapshot
+
+Now = Callable[[], Instant]
+"""The clock of whoever stamps a reading: called beside the driver call."""
+
+
+class Source(Protocol):
+    """Where joules and watts come in. A source only reads; its supervisor owns time, retry, counts and logs.
+
+    `name` is the label `source`; `period_s` how often it wants to be read, which may change after `open` and after
+    each `read`, when it knows what its devices offer.
+    """
+
+    name: str
+    period_s: float
+
+    def open(self) -> None:
+        """Find the hardware. Raises a SourceError that says what the supervisor should do."""
+        ...
+
+    def read(self) -> Readout:
+        """Read every device once, energy first. A device that fails is a record; raising means the whole source."""
+        ...
+
+    def close(self) -> None:
+        """Give every handle back; never raises."""
+        ...
+
+
+class Runs(Protocol):
+    """Which runs there are: the alive ones, and the ended ones that are still shown."""
+
+    def runs(self, at: Instant) -> tuple[Run, ...]:
+        """Every run to show at this moment."""
+        ...
+
+
+class Grid(Protocol):
+    """What is known of the carbon intensity, in order of preference."""
+
+    def intensities(self, at: Instant) -> tuple[Intensity, ...]:
+        """Slots that price energy used up to this moment."""
+        ...
+
+
+class SnapshotView(Protocol):
+    """The published snapshot: reading it costs one attribute access and changes nothing."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest published one."""
+        ...

@@ -1,0 +1,105 @@
+"""What is known after a turn: the immutable result of the fold, the one thing that exporters see."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from monitor.core.attribution import ShareKind
+from monitor.core.model import (
+    Basis,
+    Component,
+    Device,
+    Instant,
+    Intensity,
+    Method,
+    Quality,
+    Reading,
+    Run,
+    SourceHealth,
+    Telemetry,
+)
+
+SUMMED = frozenset({Component.GPU, Component.CPU, Component.DRAM})
+"""Disjoint parts of a machine: the only ones whose joules are ever added up."""
+
+RunEnergyKey = tuple[Component, Method, ShareKind]
+NodeEnergyKey = tuple[Component, Method]
+EmissionsKey = tuple[Method, Basis, Quality]
+
+
+def _empty() -> Mapping[Any, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The settings that the arithmetic depends on; they change only with a restart."""
+
+    pue_ratio: float = 1.0
+    zone: str | None = None
+    stale_after_s: float = 5.0
+    """Without a reading for so long, a device loses its watts."""
+    lost_after_s: float = 900.0
+    """Without a reading for so long, a counter's baseline is given up and the outage counts as unmeasured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTotals:
+    """One device: its joules since the start of the count, who had them, and how it is now."""
+
+    device: Device
+    energy_j: Mapping[Method, float]
+    attributed_j: float = 0.0
+    unattributed_j: float = 0.0
+    pending_j: float = 0.0
+    unmeasured_s: float = 0.0
+    resets: int = 0
+    power_w: float | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    telemetry_at: Instant | None = None
+    last: Reading | None = None
+    """Baseline of the next difference; None while the device is away."""
+    last_at: Instant
+    """Up to here its time is accounted for, as joules or as unmeasured seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTotals:
+    """One run on this node: joules and live grams since its start."""
+
+    run: Run
+    energy_j: Mapping[RunEnergyKey, float]
+    emissions_g: Mapping[EmissionsKey, float]
+    unpriced_j: float = 0.0
+    power_w: float | None = None
+    duration_s: float = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Whether it has not ended."""
+        return self.run.end is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The state of the whole monitor after one turn. Nothing in it ever changes."""
+
+    ledger_id: str
+    """Identity of the count: counters that share it go on from each other."""
+    policy: Policy
+    at: Instant | None = None
+    """None before the first turn."""
+    devices: Mapping[str, DeviceTotals] = field(default_factory=_empty)
+    """By device id, in that order."""
+    runs: Mapping[str, RunTotals] = field(default_factory=_empty)
+    node_energy_j: Mapping[NodeEnergyKey, float] = field(default_factory=_empty)
+    """Of the disjoint parts that have a sensor."""
+    node_power_w: float | None = None
+    """Of the disjoint parts that tell theirs now; None when none does."""
+    node_emissions_g: Mapping[EmissionsKey, float] = field(default_factory=_empty)
+    node_unpriced_j: float = 0.0
+    """Joules of the node for which no intensity was known when they were used."""
+    sources: tuple[SourceHealth, ...] = ()
+    intensities: tuple[Intensity, ...] = ()
+    late_ticks: int = 0

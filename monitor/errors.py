@@ -1,0 +1,55 @@
+"""Every error of the project. Each class tells its catcher what to do; each message carries the remedy.
+
+TrainwattError
+├── UsageError            wrong flags or configuration: one line, exit 2
+├── FailureError          could not do it: one line, exit 1
+└── SourceError           for the supervisor of a source
+    ├── SourceAbsent      no such hardware or driver here: look again now and then, quietly
+    ├── SourceDenied      there, but not for us: tell the remedy, look again now and then
+    └── SourceBroken      it worked or should: tell, close, open again with back-off
+"""
+
+
+class TrainwattError(Exception):
+    """Base of all. `str(error)` is one line for people that says what to do."""
+
+    exit_code = 1
+
+
+class UsageError(TrainwattError):
+    """Wrong flags or configuration."""
+
+    exit_code = 2
+
+
+class FailureError(TrainwattError):
+    """The request was right but could not be carried out."""
+
+
+class SourceError(TrainwattError):
+    """A whole source cannot be read. `reason` is a short word of a closed set, fit for a label."""
+
+    reason = "error"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class SourceAbsent(SourceError):
+    """No such hardware or driver on this machine."""
+
+    reason = "absent"
+
+
+class SourceDenied(SourceError):
+    """The sensor is there but may not be read."""
+
+    reason = "denied"
+
+
+class SourceBroken(SourceError):
+    """The sensor answered with an error that concerns all of its devices."""
+
+    reason = "broken"

@@ -1,0 +1,1 @@
+"""Where grams per kilowatt-hour come in."""

@@ -1,0 +1,75 @@
+"""The one loop: wake at a fixed deadline, freeze what was observed, fold it, publish. It waits for nobody."""
+
+from collections.abc import Sequence
+from threading import Event, Thread
+
+from monitor import clock
+from monitor.core import fold
+from monitor.core.model import Instant, Sample
+from monitor.core.ports import Grid, Now, Runs
+from monitor.core.snapshot import Snapshot
+from monitor.sources.supervisor import Supervisor
+
+LAG_S = 0.1
+"""The loop wakes so long after the sources' deadline (at most a fifth of the interval), to find them done."""
+
+
+class Loop:
+    """Turns what the sources' threads have read into the published snapshot."""
+
+    def __init__(
+        self,
+        first: Snapshot,
+        *,
+        supervisors: Sequence[Supervisor],
+        runs: Runs,
+        grid: Grid,
+        now: Now,
+        interval_s: float,
+    ) -> None:
+        self.snapshot = first
+        """Published by one assignment: any number of readers, no lock."""
+        self.supervisors = supervisors
+        self._runs = runs
+        self._grid = grid
+        self._now = now
+        self._interval_s = interval_s
+
+    def start(self, stop: Event) -> Thread:
+        """Run in a thread of its own."""
+        thread = Thread(target=self.run, args=(stop,), name="loop", daemon=True)
+        thread.start()
+        return thread
+
+    def turn(self, late_ticks: int = 0) -> Snapshot:
+        """Take one sample, fold it, publish the result."""
+        self.snapshot = fold.step(self.snapshot, self._observe(late_ticks))
+        return self.snapshot
+
+    def _observe(self, late_ticks: int) -> Sample:
+        readouts = [readout for supervisor in self.supervisors for readout in supervisor.drain()]
+        at = self._now()
+        return Sample(
+            at=at,
+            readings=tuple(reading for readout in readouts for reading in readout.readings),
+            failures=tuple(failure for readout in readouts for failure in readout.failures),
+            runs=self._runs.runs(at),
+            intensities=self._grid.intensities(at),
+            sources=tuple(supervisor.health for supervisor in self.supervisors),
+            late_ticks=late_ticks,
+        )
+
+    def run(self, stop: Event) -> None:
+        """Turn at every deadline until told to stop. A missed deadline is counted and skipped, not caught up."""
+        due_s = self._deadline_after(self._now())
+        while True:
+            clock.wait_until(due_s, stop)
+            if stop.is_set():
+                return
+            late_ticks = int(max(0.0, self._now().mono_s - due_s) // self._interval_s)
+            self.turn(late_ticks)
+            due_s = self._deadline_after(self._now())
+
+    def _deadline_after(self, at: Instant) -> float:
+        lag_s = min(LAG_S, self._interval_s / 5)
+        return ((at.mono_s - lag_s) // self._interval_s + 1) * self._interval_s + lag_s

@@ -1,0 +1,1 @@
+"""Where joules and watts come in."""

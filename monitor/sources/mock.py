@@ -1,0 +1,160 @@
+"""Simulated devices for machines without sensors: the same pipeline, `method="simulated"` on all of it.
+
+Scenario `training`: a node of 8 GPUs and 2 sockets with two runs. Each run goes through steps, an evaluation and a
+checkpoint; the last GPU is free. Deterministic by seed. Every device's energy is the exact integral of its power,
+and the power it reports is the mean of the second before the reading.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monitor.core.model import Component, Device, Instant, Origin, Reading, Readout, Run, Telemetry
+from monitor.core.ports import Now
+from monitor.errors import UsageError
+from monitor.sources.waveform import Waveform
+
+POWER_WINDOW_S = 1.0
+GPU_LIMIT_W = 700.0
+GPU_MEMORY_BYTES = 80 * 1024**3
+SCENARIOS = ("training",)
+
+Phases = Sequence[tuple[float, Sequence[tuple[float, float]]]]
+"""(how long in s, [(duration in s, load 0..1), ...] repeated meanwhile)."""
+
+PRETRAINING: Phases = (
+    (96.0, [(0.34, 0.82), (0.58, 0.97), (0.28, 0.58)]),  # forward, backward, gradient exchange
+    (18.0, [(0.45, 0.66), (0.15, 0.40)]),  # evaluation
+    (6.0, [(6.0, 0.12)]),  # checkpoint
+)
+FINETUNING: Phases = (
+    (40.0, [(0.22, 0.72), (0.18, 0.25)]),  # a step, then waiting for the data loader
+    (10.0, [(0.30, 0.50), (0.20, 0.20)]),
+    (4.0, [(4.0, 0.08)]),
+)
+FREE: Phases = ((60.0, [(60.0, 0.0)]),)
+
+
+@dataclass(frozen=True, slots=True)
+class _SimulatedRun:
+    name: str
+    gpus: range
+    socket: int
+    phases: Phases
+    user: str
+    project: str
+
+
+RUNS = (
+    _SimulatedRun("llm-pretrain", range(4), 0, PRETRAINING, "ada", "language"),
+    _SimulatedRun("vision-finetune", range(4, 7), 1, FINETUNING, "grace", "vision"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    device: Device
+    watts: Waveform
+    idle_w: float
+    peak_w: float
+
+
+class Mock:
+    """A simulated node: a source of readings and the book of its runs."""
+
+    name = "mock"
+
+    def __init__(self, scenario: str, *, now: Now, interval_s: float, seed: int = 0) -> None:
+        if scenario not in SCENARIOS:
+            raise UsageError(f"unknown mock scenario {scenario!r}; there is: {', '.join(SCENARIOS)}")
+        self.period_s = interval_s
+        self._now = now
+        self._start = now()
+        self._parts = _training_node(random.Random(seed))  # noqa: S311  (a simulation must repeat, not surprise)
+        self._runs = tuple(
+            Run(
+                id=f"mock-{simulated.name}",
+                name=simulated.name,
+                start=self._start,
+                holds=frozenset(
+                    [f"mock-gpu-{gpu}" for gpu in simulated.gpus]
+                    + [f"mock-package-{simulated.socket}", f"mock-package-{simulated.socket}-dram"]
+                ),
+                user=simulated.user,
+                project=simulated.project,
+                launcher="mock",
+            )
+            for simulated in RUNS
+        )
+
+    def runs(self, at: Instant) -> tuple[Run, ...]:  # noqa: ARG002  (both go on for ever)
+        """The simulated runs."""
+        return self._runs
+
+    def open(self) -> None:
+        """There is nothing to find."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def read(self) -> Readout:
+        """The state of every simulated device at this moment."""
+        at = self._now()
+        return Readout(readings=tuple(_reading(part, at, at.mono_s - self._start.mono_s) for part in self._parts))
+
+
+def _reading(part: _Part, at: Instant, elapsed_s: float) -> Reading:
+    energy_j = part.watts.energy_j(elapsed_s)
+    power_w = (energy_j - part.watts.energy_j(elapsed_s - POWER_WINDOW_S)) / POWER_WINDOW_S
+    load_ratio = (power_w - part.idle_w) / (part.peak_w - part.idle_w)
+    telemetry = None
+    if part.device.component is Component.GPU:
+        busy = load_ratio > 0.0
+        telemetry = Telemetry(
+            power_limit_w=GPU_LIMIT_W,
+            utilization_ratio=min(1.0, 0.35 + 0.65 * load_ratio) if busy else 0.0,
+            memory_used_bytes=int(GPU_MEMORY_BYTES * 0.86) if busy else 0,
+            temperature_c=round(31.0 + 38.0 * load_ratio, 0),
+        )
+    return Reading(device=part.device, at=at, energy_j=energy_j, power_w=power_w, telemetry=telemetry)
+
+
+def _training_node(rng: random.Random) -> tuple[_Part, ...]:
+    phases_of_gpu = {gpu: simulated.phases for simulated in RUNS for gpu in simulated.gpus}
+    parts = [
+        _part(rng, f"mock-gpu-{gpu}", Component.GPU, str(gpu), phases_of_gpu.get(gpu, FREE), 72.0, 640.0)
+        for gpu in range(8)
+    ]
+    for simulated in RUNS:
+        package = f"mock-package-{simulated.socket}"
+        parts.append(_part(rng, package, Component.CPU, str(simulated.socket), simulated.phases, 96.0, 265.0))
+        dram = f"{package}-dram"
+        parts.append(_part(rng, dram, Component.DRAM, f"{simulated.socket}:0", simulated.phases, 14.0, 41.0))
+    return tuple(parts)
+
+
+def _part(
+    rng: random.Random, device_id: str, component: Component, index: str, phases: Phases, idle_w: float, peak_w: float
+) -> _Part:
+    gain = rng.uniform(0.97, 1.03)  # no two cards of one model draw the same
+    idle_w, peak_w = idle_w * gain, peak_w * gain
+    pieces: list[tuple[float, float]] = []
+    for phase_s, loop in phases:
+        left_s = phase_s
+        while left_s > 1e-9:  # noqa: PLR2004  (rounding of the sum, not a quantity)
+            for step_s, load_ratio in loop:
+                piece_s = min(step_s, left_s)
+                if piece_s > 0.0:
+                    noise = rng.uniform(0.985, 1.015)
+                    pieces.append((piece_s, idle_w + load_ratio * noise * (peak_w - idle_w)))
+                left_s -= piece_s
+    device = Device(
+        id=device_id,
+        component=component,
+        source=Mock.name,
+        model=f"Simulated {component}",
+        index=index,
+        max_power_w=2 * peak_w,
+        origin=Origin.SIMULATED,
+    )
+    return _Part(device, Waveform(pieces), idle_w, peak_w)

@@ -1,0 +1,125 @@
+"""The thin seam over pynvml: one function a question, SI units out, NVMLError passed through.
+
+The only file that calls the driver; every call of the process comes from the one thread of the source
+(NVML is thread-safe but not fork-safe). Symbols: nvml.h.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+
+from monitor.core.units import JOULES_PER_MILLIJOULE, WATTS_PER_MILLIWATT
+
+Handle = Any
+"""An opaque nvmlDevice_t."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuInfo:
+    """What identifies a GPU."""
+
+    index: int
+    uuid: str
+    model: str
+    architecture: int
+    """NVML_DEVICE_ARCH_*; 0 where the driver does not tell."""
+
+
+def init() -> None:
+    """nvmlInit_v2."""
+    pynvml.nvmlInit()
+
+
+def shutdown() -> None:
+    """nvmlShutdown."""
+    pynvml.nvmlShutdown()
+
+
+def driver_version() -> str:
+    """nvmlSystemGetDriverVersion."""
+    return str(pynvml.nvmlSystemGetDriverVersion())
+
+
+def count() -> int:
+    """nvmlDeviceGetCount_v2: counts GPUs that may not be opened, too."""
+    return int(pynvml.nvmlDeviceGetCount())
+
+
+def handle_by_index(index: int) -> Handle:
+    """nvmlDeviceGetHandleByIndex_v2."""
+    return pynvml.nvmlDeviceGetHandleByIndex(index)
+
+
+def handle_by_uuid(uuid: str) -> Handle:
+    """nvmlDeviceGetHandleByUUID."""
+    return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+
+
+def info(handle: Handle) -> GpuInfo:
+    """nvmlDeviceGetUUID, GetName, GetIndex, GetArchitecture. The identity is the UUID: indexes move."""
+    try:
+        architecture = int(pynvml.nvmlDeviceGetArchitecture(handle))
+    except pynvml.NVMLError:
+        architecture = 0
+    return GpuInfo(
+        index=int(pynvml.nvmlDeviceGetIndex(handle)),
+        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
+        model=str(pynvml.nvmlDeviceGetName(handle)),
+        architecture=architecture,
+    )
+
+
+def energy_j(handle: Handle) -> float:
+    """nvmlDeviceGetTotalEnergyConsumption: since the driver was last loaded (Volta and newer)."""
+    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) * JOULES_PER_MILLIJOULE
+
+
+def average_power_w(handle: Handle) -> float:
+    """NVML_FI_DEV_POWER_AVERAGE: mean of the last second (Ampere without GA100, and newer)."""
+    return _field_w(handle, pynvml.NVML_FI_DEV_POWER_AVERAGE)
+
+
+def power_w(handle: Handle) -> float:
+    """nvmlDeviceGetPowerUsage: a 1 s mean from Ampere on (not GA100), else the draw of the moment."""
+    return float(pynvml.nvmlDeviceGetPowerUsage(handle)) * WATTS_PER_MILLIWATT
+
+
+def power_limit_w(handle: Handle) -> float:
+    """nvmlDeviceGetEnforcedPowerLimit: the lowest of all limits in force."""
+    return float(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)) * WATTS_PER_MILLIWATT
+
+
+def highest_power_limit_w(handle: Handle) -> float:
+    """nvmlDeviceGetPowerManagementLimitConstraints: the highest limit that the board can be set to."""
+    _lowest_mw, highest_mw = pynvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)
+    return float(highest_mw) * WATTS_PER_MILLIWATT
+
+
+def utilization_ratio(handle: Handle) -> float:
+    """nvmlDeviceGetUtilizationRates: share of the last 1/6 to 1 s in which a kernel was resident."""
+    return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100.0
+
+
+def memory_used_bytes(handle: Handle) -> int:
+    """nvmlDeviceGetMemoryInfo_v2, which leaves the driver's reserve out; the old call where it is missing."""
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2).used)
+    except pynvml.NVMLError_FunctionNotFound:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+
+
+def temperature_c(handle: Handle) -> float:
+    """nvmlDeviceGetTemperatureV, or nvmlDeviceGetTemperature on drivers that have not got it yet."""
+    try:
+        return float(pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU))
+    except pynvml.NVMLError_FunctionNotFound:
+        return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+
+
+def _field_w(handle: Handle, field_id: int) -> float:
+    value = pynvml.nvmlDeviceGetFieldValues(handle, [field_id])[0]
+    # The call itself succeeds whatever became of the single value.
+    if value.nvmlReturn != pynvml.NVML_SUCCESS:
+        raise pynvml.NVMLError(value.nvmlReturn)
+    return float(value.value.uiVal) * WATTS_PER_MILLIWATT

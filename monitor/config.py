@@ -50,7 +50,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(  # noqa: D102  (of pydantic-settings)
-        cls, _cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_others: Any, **_more: Any
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # `load` lays file, environment and flags over each other itself, since it must know where each value is from.
         return (init_settings,)

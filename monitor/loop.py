@@ -12,6 +12,8 @@ from monitor.sources.supervisor import Supervisor
 
 LAG_S = 0.1
 """The loop wakes so long after the sources' deadline (at most a fifth of the interval), to find them done."""
+FIRST_TRY_S = 1.0
+"""The first turn waits so long for a source; a driver may take longer to initialise."""
 
 
 class Loop:
@@ -61,6 +63,9 @@ class Loop:
 
     def run(self, stop: Event) -> None:
         """Turn at every deadline until told to stop. A missed deadline is counted and skipped, not caught up."""
+        for supervisor in self.supervisors:
+            supervisor.tried.wait(FIRST_TRY_S)
+        self.turn()
         due_s = self._deadline_after(self._now())
         while True:
             clock.wait_until(due_s, stop)

@@ -3,14 +3,12 @@
 A metric's rows are read off a published snapshot: no arithmetic, no lock, nothing that can raise.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
-from monitor import __version__
-from monitor.core.model import SourceHealth
-from monitor.core.snapshot import DeviceTotals, RunTotals, Snapshot
+from monitor import __version__, rows
+from monitor.core.snapshot import Snapshot
 
 PREFIX = "trainwatt_"
 
@@ -23,10 +21,6 @@ class Type(StrEnum):
     INFO = auto()
 
 
-Rows = Iterator[tuple[tuple[str, ...], float]]
-"""Label values, in the order of the metric's labels, and the value."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One family: its name is prefix + stem + unit (+ `_total` or `_info`)."""
@@ -36,7 +30,7 @@ class Metric:
     type: Type
     labels: tuple[str, ...] = ()
     help: str
-    rows: Callable[[Snapshot], Rows]
+    rows: Callable[[Snapshot], rows.Rows]
 
     @property
     def family(self) -> str:
@@ -49,285 +43,288 @@ class Metric:
         return self.family + {Type.COUNTER: "_total", Type.GAUGE: "", Type.INFO: "_info"}[self.type]
 
 
-def _device_rows(value: Callable[[DeviceTotals], float | None]) -> Callable[[Snapshot], Rows]:
-    """One row a device that has a value. None = absent, never 0."""
-
-    def rows(snapshot: Snapshot) -> Rows:
-        for entry in snapshot.devices.values():
-            shown = value(entry)
-            if shown is not None:
-                yield (entry.device.id, entry.device.component), shown
-
-    return rows
-
-
-def _device_energy(snapshot: Snapshot) -> Rows:
-    for entry in snapshot.devices.values():
-        for method, energy_j in entry.energy_j.items():
-            yield (entry.device.id, entry.device.component, method), energy_j
-
-
-def _device_info(snapshot: Snapshot) -> Rows:
-    for entry in snapshot.devices.values():
-        device = entry.device
-        labels = (device.id, device.component, device.source, device.model, device.index)
-        yield (*labels, f"{device.calibration_ratio:g}"), 1.0
-
-
-def _run_rows(value: Callable[[RunTotals], float | None]) -> Callable[[Snapshot], Rows]:
-    """One row a run that has a value."""
-
-    def rows(snapshot: Snapshot) -> Rows:
-        for entry in snapshot.runs.values():
-            shown = value(entry)
-            if shown is not None:
-                yield (entry.run.id, snapshot.ledger_id), shown
-
-    return rows
-
-
-def _run_energy(snapshot: Snapshot) -> Rows:
-    for entry in snapshot.runs.values():
-        for (component, method, share), energy_j in entry.energy_j.items():
-            yield (entry.run.id, snapshot.ledger_id, component, method, share), energy_j
-
-
-def _run_emissions(snapshot: Snapshot) -> Rows:
-    for entry in snapshot.runs.values():
-        for (method, basis, quality), emissions_g in entry.emissions_g.items():
-            yield (entry.run.id, snapshot.ledger_id, method, basis, quality), emissions_g
-
-
-def _run_info(snapshot: Snapshot) -> Rows:
-    for entry in snapshot.runs.values():
-        run = entry.run
-        yield (run.id, snapshot.ledger_id, run.name, run.user, run.project, run.launcher, run.job_id), 1.0
-
-
-def _run_devices(snapshot: Snapshot) -> Rows:
-    for entry in snapshot.runs.values():
-        if entry.active:
-            for device_id in sorted(entry.run.holds):
-                yield (entry.run.id, snapshot.ledger_id, device_id), 1.0
-
-
-def _grid_intensity(snapshot: Snapshot) -> Rows:
-    for slot in snapshot.intensities:
-        yield (slot.zone, slot.signal), slot.grams_per_kilowatthour
-
-
-def _grid_info(snapshot: Snapshot) -> Rows:
-    for slot in snapshot.intensities:
-        yield (slot.zone, slot.signal, slot.provider, slot.basis, slot.quality), 1.0
-
-
-def _grid_valid_until(snapshot: Snapshot) -> Rows:
-    for slot in snapshot.intensities:
-        if math.isfinite(slot.valid_until_s):
-            yield (slot.zone, slot.signal), slot.valid_until_s
-
-
-def _source_rows(value: Callable[[SourceHealth], float | None]) -> Callable[[Snapshot], Rows]:
-    """One row a source that has a value."""
-
-    def rows(snapshot: Snapshot) -> Rows:
-        for health in snapshot.sources:
-            shown = value(health)
-            if shown is not None:
-                yield (health.source,), shown
-
-    return rows
-
-
-def _source_failures(snapshot: Snapshot) -> Rows:
-    for health in snapshot.sources:
-        for reason, count in health.failures:
-            yield (health.source, reason), float(count)
-
-
-def _one(value: Callable[[Snapshot], float | None]) -> Callable[[Snapshot], Rows]:
-    """A single row without labels, or none."""
-
-    def rows(snapshot: Snapshot) -> Rows:
-        shown = value(snapshot)
-        if shown is not None:
-            yield (), shown
-
-    return rows
-
-
 _DEVICE = ("device", "component")
 _RUN = ("run", "ledger")
 
 DEVICE_ENERGY = Metric(
-    stem="device_energy", unit="joules", type=Type.COUNTER, labels=(*_DEVICE, "method"), rows=_device_energy,
+    stem="device_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=(*_DEVICE, "method"),
+    rows=rows.device_energy,
     help="Energy used by the device since the count began.",
 )
 DEVICE_ATTRIBUTED_ENERGY = Metric(
-    stem="device_attributed_energy", unit="joules", type=Type.COUNTER, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.attributed_j),
+    stem="device_attributed_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.attributed_j),
     help="Part of the device's energy that was charged to runs.",
 )
 DEVICE_UNATTRIBUTED_ENERGY = Metric(
-    stem="device_unattributed_energy", unit="joules", type=Type.COUNTER, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.unattributed_j),
+    stem="device_unattributed_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.unattributed_j),
     help="Part of the device's energy that no run held.",
 )
 DEVICE_PENDING_ENERGY = Metric(
-    stem="device_pending_energy", unit="joules", type=Type.GAUGE, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.pending_j),
+    stem="device_pending_energy",
+    unit="joules",
+    type=Type.GAUGE,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.pending_j),
     help="Part of the device's energy whose owner is not known yet.",
 )
 DEVICE_POWER = Metric(
-    stem="device_power", unit="watts", type=Type.GAUGE, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.power_w),
+    stem="device_power",
+    unit="watts",
+    type=Type.GAUGE,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.power_w),
     help="Mean power of the last second or interval: the driver's own mean where it gives one, else energy by time.",
 )
 DEVICE_POWER_LIMIT = Metric(
-    stem="device_power_limit", unit="watts", type=Type.GAUGE, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.telemetry.power_limit_w),
+    stem="device_power_limit",
+    unit="watts",
+    type=Type.GAUGE,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.telemetry.power_limit_w),
     help="Lowest power limit in force.",
 )
 DEVICE_UTILIZATION = Metric(
-    stem="device_utilization", unit="ratio", type=Type.GAUGE, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.telemetry.utilization_ratio),
+    stem="device_utilization",
+    unit="ratio",
+    type=Type.GAUGE,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.telemetry.utilization_ratio),
     help="Share of the time in which work was resident on the device. Not proportional to power.",
 )
 DEVICE_MEMORY_USED = Metric(
-    stem="device_memory_used", unit="bytes", type=Type.GAUGE, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.telemetry.memory_used_bytes),
+    stem="device_memory_used",
+    unit="bytes",
+    type=Type.GAUGE,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.telemetry.memory_used_bytes),
     help="Device memory in use.",
 )
 DEVICE_TEMPERATURE = Metric(
-    stem="device_temperature", unit="celsius", type=Type.GAUGE, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.telemetry.temperature_c),
+    stem="device_temperature",
+    unit="celsius",
+    type=Type.GAUGE,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.telemetry.temperature_c),
     help="Temperature of the device.",
 )
 DEVICE_UNMEASURED = Metric(
-    stem="device_unmeasured", unit="seconds", type=Type.COUNTER, labels=_DEVICE,
-    rows=_device_rows(lambda entry: entry.unmeasured_s),
+    stem="device_unmeasured",
+    unit="seconds",
+    type=Type.COUNTER,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.unmeasured_s),
     help="Time in which the device's energy is unknown. It is in no total: never filled in, never guessed.",
 )
 DEVICE_ENERGY_RESETS = Metric(
-    stem="device_energy_resets", type=Type.COUNTER, labels=_DEVICE,
-    rows=_device_rows(lambda entry: float(entry.resets)),
+    stem="device_energy_resets",
+    type=Type.COUNTER,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: float(entry.resets)),
     help="Times that the hardware counter restarted, so that the joules of one interval are lost.",
 )
 DEVICE_INFO = Metric(
-    stem="device", type=Type.INFO, labels=(*_DEVICE, "source", "model", "index", "calibration"), rows=_device_info,
+    stem="device",
+    type=Type.INFO,
+    labels=(*_DEVICE, "source", "model", "index", "calibration"),
+    rows=rows.device_info,
     help="What the device is. calibration = factor applied to its joules.",
 )
 NODE_MEASURED_ENERGY = Metric(
-    stem="node_measured_energy", unit="joules", type=Type.COUNTER, labels=("component", "method"),
-    rows=lambda snapshot: (((component, method), j) for (component, method), j in snapshot.node_energy_j.items()),
+    stem="node_measured_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=("component", "method"),
+    rows=rows.node_energy,
     help="Energy of the disjoint parts of the node that have a sensor. Fans, network and power supplies are missing.",
 )
 NODE_MEASURED_POWER = Metric(
-    stem="node_measured_power", unit="watts", type=Type.GAUGE, rows=_one(lambda snapshot: snapshot.node_power_w),
+    stem="node_measured_power",
+    unit="watts",
+    type=Type.GAUGE,
+    rows=rows.single(lambda snapshot: snapshot.node_power_w),
     help="Power of the disjoint parts of the node that have a sensor.",
 )
 NODE_EMISSIONS = Metric(
-    stem="node_emissions", unit="grams", type=Type.COUNTER, labels=("method", "basis", "quality"),
-    rows=lambda snapshot: (((m, b, q), grams) for (m, b, q), grams in snapshot.node_emissions_g.items()),
+    stem="node_emissions",
+    unit="grams",
+    type=Type.COUNTER,
+    labels=("method", "basis", "quality"),
+    rows=rows.node_emissions,
     help="CO2e of the node's measured energy x PUE, at the intensity known when it was used.",
 )
 NODE_UNPRICED_ENERGY = Metric(
-    stem="node_unpriced_energy", unit="joules", type=Type.GAUGE, rows=_one(lambda snapshot: snapshot.node_unpriced_j),
+    stem="node_unpriced_energy",
+    unit="joules",
+    type=Type.GAUGE,
+    rows=rows.single(lambda snapshot: snapshot.node_unpriced_j),
     help="Energy of the node for which no carbon intensity was known.",
 )
 RUN_ENERGY = Metric(
-    stem="run_energy", unit="joules", type=Type.COUNTER, labels=(*_RUN, "component", "method", "share"),
-    rows=_run_energy,
+    stem="run_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=(*_RUN, "component", "method", "share"),
+    rows=rows.run_energy,
     help="Energy charged to the run on this node since its start. Add up over nodes with last_over_time, not increase.",
 )
 RUN_EMISSIONS = Metric(
-    stem="run_emissions", unit="grams", type=Type.COUNTER, labels=(*_RUN, "method", "basis", "quality"),
-    rows=_run_emissions,
+    stem="run_emissions",
+    unit="grams",
+    type=Type.COUNTER,
+    labels=(*_RUN, "method", "basis", "quality"),
+    rows=rows.run_emissions,
     help="Live CO2e of the run on this node: its energy x PUE at the intensity known when it was used.",
 )
 RUN_UNPRICED_ENERGY = Metric(
-    stem="run_unpriced_energy", unit="joules", type=Type.GAUGE, labels=_RUN,
-    rows=_run_rows(lambda entry: entry.unpriced_j),
+    stem="run_unpriced_energy",
+    unit="joules",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.unpriced_j),
     help="Energy of the run for which no carbon intensity was known.",
 )
 RUN_POWER = Metric(
-    stem="run_power", unit="watts", type=Type.GAUGE, labels=_RUN, rows=_run_rows(lambda entry: entry.power_w),
+    stem="run_power",
+    unit="watts",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.power_w),
     help="Power of the devices that the run holds.",
 )
 RUN_ACTIVE = Metric(
-    stem="run_active", type=Type.GAUGE, labels=_RUN, rows=_run_rows(lambda entry: float(entry.active)),
+    stem="run_active",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: float(entry.active)),
     help="1 while the run goes on, 0 once it has ended.",
 )
 RUN_START = Metric(
-    stem="run_start_timestamp", unit="seconds", type=Type.GAUGE, labels=_RUN,
-    rows=_run_rows(lambda entry: entry.run.start.wall_s),
+    stem="run_start_timestamp",
+    unit="seconds",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.run.start.wall_s),
     help="Unix time of the run's start.",
 )
 RUN_END = Metric(
-    stem="run_end_timestamp", unit="seconds", type=Type.GAUGE, labels=_RUN,
-    rows=_run_rows(lambda entry: entry.run.end.wall_s if entry.run.end else None),
+    stem="run_end_timestamp",
+    unit="seconds",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.run.end.wall_s if entry.run.end else None),
     help="Unix time of the run's end.",
 )
 RUN_DURATION = Metric(
-    stem="run_duration", unit="seconds", type=Type.GAUGE, labels=_RUN, rows=_run_rows(lambda entry: entry.duration_s),
+    stem="run_duration",
+    unit="seconds",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.duration_s),
     help="Active time of the run.",
 )
 RUN_INFO = Metric(
-    stem="run", type=Type.INFO, labels=(*_RUN, "name", "user", "project", "launcher", "job_id"), rows=_run_info,
+    stem="run",
+    type=Type.INFO,
+    labels=(*_RUN, "name", "user", "project", "launcher", "job_id"),
+    rows=rows.run_info,
     help="What the run is.",
 )
 RUN_DEVICE_INFO = Metric(
-    stem="run_device", type=Type.INFO, labels=(*_RUN, "device"), rows=_run_devices,
+    stem="run_device",
+    type=Type.INFO,
+    labels=(*_RUN, "device"),
+    rows=rows.run_devices,
     help="The devices that the run holds.",
 )
 GRID_INTENSITY = Metric(
-    stem="grid_intensity", unit="grams_per_kilowatthour", type=Type.GAUGE, labels=("grid_zone", "signal"),
-    rows=_grid_intensity,
+    stem="grid_intensity",
+    unit="grams_per_kilowatthour",
+    type=Type.GAUGE,
+    labels=("grid_zone", "signal"),
+    rows=rows.grid_intensity,
     help="Carbon intensity of the grid in grams of CO2e per kilowatt-hour.",
 )
 GRID_INTENSITY_INFO = Metric(
-    stem="grid_intensity", type=Type.INFO, labels=("grid_zone", "signal", "provider", "basis", "quality"),
-    rows=_grid_info,
+    stem="grid_intensity",
+    type=Type.INFO,
+    labels=("grid_zone", "signal", "provider", "basis", "quality"),
+    rows=rows.grid_info,
     help="Where the intensity in use comes from and how firmly it is known.",
 )
 GRID_VALID_UNTIL = Metric(
-    stem="grid_intensity_valid_until_timestamp", unit="seconds", type=Type.GAUGE, labels=("grid_zone", "signal"),
-    rows=_grid_valid_until,
+    stem="grid_intensity_valid_until_timestamp",
+    unit="seconds",
+    type=Type.GAUGE,
+    labels=("grid_zone", "signal"),
+    rows=rows.grid_valid_until,
     help="Unix time at which the slot of the intensity ends; absent for a yearly value.",
 )
 PUE = Metric(
-    stem="pue", unit="ratio", type=Type.GAUGE, rows=_one(lambda snapshot: snapshot.policy.pue_ratio),
+    stem="pue",
+    unit="ratio",
+    type=Type.GAUGE,
+    rows=rows.single(lambda snapshot: snapshot.policy.pue_ratio),
     help="Power usage effectiveness that grams are multiplied by. Joules never are.",
 )
 SOURCE_UP = Metric(
-    stem="source_up", type=Type.GAUGE, labels=("source",), rows=_source_rows(lambda health: float(health.up)),
+    stem="source_up",
+    type=Type.GAUGE,
+    labels=("source",),
+    rows=rows.per_source(lambda health: float(health.up)),
     help="1 while the source can be read.",
 )
 SOURCE_LAST_SUCCESS = Metric(
-    stem="source_last_success_timestamp", unit="seconds", type=Type.GAUGE, labels=("source",),
-    rows=_source_rows(lambda health: health.last_success.wall_s if health.last_success else None),
+    stem="source_last_success_timestamp",
+    unit="seconds",
+    type=Type.GAUGE,
+    labels=("source",),
+    rows=rows.per_source(lambda health: health.last_success.wall_s if health.last_success else None),
     help="Unix time of the last reading; absent before the first.",
 )
 SOURCE_READ_DURATION = Metric(
-    stem="source_read_duration", unit="seconds", type=Type.GAUGE, labels=("source",),
-    rows=_source_rows(lambda health: health.read_duration_s),
+    stem="source_read_duration",
+    unit="seconds",
+    type=Type.GAUGE,
+    labels=("source",),
+    rows=rows.per_source(lambda health: health.read_duration_s),
     help="How long the last read of all devices of the source took.",
 )
 SOURCE_FAILURES = Metric(
-    stem="source_failures", type=Type.COUNTER, labels=("source", "reason"), rows=_source_failures,
+    stem="source_failures",
+    type=Type.COUNTER,
+    labels=("source", "reason"),
+    rows=rows.source_failures,
     help="Reads that failed, by reason.",
 )
 SOURCE_LATE_READS = Metric(
-    stem="source_late_reads", type=Type.COUNTER, labels=("source",),
-    rows=_source_rows(lambda health: float(health.late_ticks)),
+    stem="source_late_reads",
+    type=Type.COUNTER,
+    labels=("source",),
+    rows=rows.per_source(lambda health: float(health.late_ticks)),
     help="Reads that were skipped because the one before took too long.",
 )
 SAMPLER_LATE_TICKS = Metric(
-    stem="sampler_late_ticks", type=Type.COUNTER, rows=_one(lambda snapshot: float(snapshot.late_ticks)),
+    stem="sampler_late_ticks",
+    type=Type.COUNTER,
+    rows=rows.single(lambda snapshot: float(snapshot.late_ticks)),
     help="Turns of the loop that were skipped because the one before came too late.",
 )
 BUILD_INFO = Metric(
-    stem="build", type=Type.INFO, labels=("version",), rows=lambda _snapshot: iter([((__version__,), 1.0)]),
+    stem="build",
+    type=Type.INFO,
+    labels=("version",),
+    rows=lambda _snapshot: iter([((__version__,), 1.0)]),
     help="Version of trainwatt.",
 )
 

@@ -53,7 +53,7 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001  (a defect of ours; its traceback is for the one who mends it)
+    except Exception as error:
         if "TRAINWATT_TRACEBACK" in os.environ:
             raise
         message = f"internal error: {type(error).__name__}: {error}; please report it, with TRAINWATT_TRACEBACK=1 set"

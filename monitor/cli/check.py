@@ -98,7 +98,7 @@ def _grid(wiring: app.Wiring) -> dict[str, Any]:
     if not slots:
         return {
             "zone": None,
-            "text": "no zone is set, so grams are absent; set one with --zone, TRAINWATT_ZONE or zone = \"DE\" in the file",
+            "text": "no zone is set, so grams are absent; set one with --zone DE or TRAINWATT_ZONE=DE",
         }
     slot = slots[0]
     return {

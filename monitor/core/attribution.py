@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from itertools import pairwise
 
 from monitor.core.energy import EnergyDelta
 from monitor.core.model import Run
@@ -40,7 +41,7 @@ def attribute(delta: EnergyDelta, runs: Iterable[Run]) -> tuple[tuple[Share, ...
     shares: list[Share] = []
     left_j = delta.energy_j
     edges = _edges(holders, delta)
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         present = [run for run in holders if run.start.mono_s <= start and (run.end is None or run.end.mono_s >= end)]
         if not present:
             continue

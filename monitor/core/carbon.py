@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from monitor.core.model import Basis, Intensity, Quality, Signal
 from monitor.core.units import JOULES_PER_KILOWATTHOUR
@@ -62,4 +63,4 @@ def _pieces(start: float, end: float, slots: Sequence[Intensity]) -> list[tuple[
         return [(start, start)]
     moments = {moment for slot in slots for moment in (slot.valid_from_s, slot.valid_until_s)}
     edges = sorted({start, end} | {moment for moment in moments if start < moment < end})
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))

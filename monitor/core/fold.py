@@ -8,14 +8,15 @@ from monitor.core import energy
 from monitor.core.attribution import ShareKind, attribute
 from monitor.core.carbon import price
 from monitor.core.energy import EnergyDelta, How
-from monitor.core.model import Instant, Method, PowerSignal, Reading, ReadFailure, Run, Sample, Signal
+from monitor.core.model import Instant, Method, PowerSignal, ReadFailure, Reading, Run, Sample, Signal
 from monitor.core.snapshot import SUMMED, DeviceTotals, EmissionsKey, NodeEnergyKey, RunTotals, Snapshot
 
 
 def step(before: Snapshot, sample: Sample) -> Snapshot:
     """Fold one sample into the snapshot. The order in which sources delivered does not matter."""
     turn = _Turn(before, sample)
-    for event in sorted([*sample.readings, *sample.failures], key=_device_then_time):
+    events: list[Reading | ReadFailure] = [*sample.readings, *sample.failures]
+    for event in sorted(events, key=_device_then_time):
         if isinstance(event, ReadFailure):
             turn.fail(event)
         else:
@@ -40,9 +41,7 @@ class _Turn:
         self.run_emissions_g = {run.id: dict(_totals(before, run).emissions_g) for run in sample.runs}
         self.run_unpriced_j = {run.id: _totals(before, run).unpriced_j for run in sample.runs}
         self.slots = [
-            slot
-            for slot in sample.intensities
-            if slot.zone == before.policy.zone and slot.signal is Signal.AVERAGE
+            slot for slot in sample.intensities if slot.zone == before.policy.zone and slot.signal is Signal.AVERAGE
         ]
 
     def read(self, reading: Reading) -> None:
@@ -174,7 +173,9 @@ class _Turn:
 
 
 def _totals(before: Snapshot, run: Run) -> RunTotals:
-    return before.runs.get(run.id) or RunTotals(run=run, energy_j=MappingProxyType({}), emissions_g=MappingProxyType({}))
+    return before.runs.get(run.id) or RunTotals(
+        run=run, energy_j=MappingProxyType({}), emissions_g=MappingProxyType({})
+    )
 
 
 def _tells_energy(reading: Reading) -> bool:

@@ -55,7 +55,7 @@ def resolve_zone(text: str) -> str:
     names = [f"{by_name[match]} ({match.title()})" if match in by_name else known[match] for match in near]
     hint = f"; did you mean {', '.join(names)}?" if names else ""
     raise UsageError(
-        f"unknown grid zone {wanted!r}{hint} (two-letter country codes, EGRID-* subregions or zones such as US-CAL-CISO)"
+        f"unknown grid zone {wanted!r}{hint} (a country code, an EGRID-* subregion or a zone such as US-CAL-CISO)"
     )
 
 

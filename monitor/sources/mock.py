@@ -17,6 +17,8 @@ from monitor.sources.waveform import Waveform
 POWER_WINDOW_S = 1.0
 GPU_LIMIT_W = 700.0
 GPU_MEMORY_BYTES = 80 * 1024**3
+IDLE_AND_PEAK_W = {Component.GPU: (72.0, 640.0), Component.CPU: (96.0, 265.0), Component.DRAM: (14.0, 41.0)}
+ROUNDING_S = 1e-9
 SCENARIOS = ("training",)
 
 Phases = Sequence[tuple[float, Sequence[tuple[float, float]]]]
@@ -122,39 +124,40 @@ def _reading(part: _Part, at: Instant, elapsed_s: float) -> Reading:
 def _training_node(rng: random.Random) -> tuple[_Part, ...]:
     phases_of_gpu = {gpu: simulated.phases for simulated in RUNS for gpu in simulated.gpus}
     parts = [
-        _part(rng, f"mock-gpu-{gpu}", Component.GPU, str(gpu), phases_of_gpu.get(gpu, FREE), 72.0, 640.0)
+        _part(rng, _device(f"mock-gpu-{gpu}", Component.GPU, str(gpu)), phases_of_gpu.get(gpu, FREE))
         for gpu in range(8)
     ]
     for simulated in RUNS:
         package = f"mock-package-{simulated.socket}"
-        parts.append(_part(rng, package, Component.CPU, str(simulated.socket), simulated.phases, 96.0, 265.0))
-        dram = f"{package}-dram"
-        parts.append(_part(rng, dram, Component.DRAM, f"{simulated.socket}:0", simulated.phases, 14.0, 41.0))
+        parts.append(_part(rng, _device(package, Component.CPU, str(simulated.socket)), simulated.phases))
+        dram = _device(f"{package}-dram", Component.DRAM, f"{simulated.socket}:0")
+        parts.append(_part(rng, dram, simulated.phases))
     return tuple(parts)
 
 
-def _part(
-    rng: random.Random, device_id: str, component: Component, index: str, phases: Phases, idle_w: float, peak_w: float
-) -> _Part:
-    gain = rng.uniform(0.97, 1.03)  # no two cards of one model draw the same
-    idle_w, peak_w = idle_w * gain, peak_w * gain
-    pieces: list[tuple[float, float]] = []
-    for phase_s, loop in phases:
-        left_s = phase_s
-        while left_s > 1e-9:  # noqa: PLR2004  (rounding of the sum, not a quantity)
-            for step_s, load_ratio in loop:
-                piece_s = min(step_s, left_s)
-                if piece_s > 0.0:
-                    noise = rng.uniform(0.985, 1.015)
-                    pieces.append((piece_s, idle_w + load_ratio * noise * (peak_w - idle_w)))
-                left_s -= piece_s
-    device = Device(
+def _device(device_id: str, component: Component, index: str) -> Device:
+    return Device(
         id=device_id,
         component=component,
         source=Mock.name,
         model=f"Simulated {component}",
         index=index,
-        max_power_w=2 * peak_w,
+        max_power_w=2 * IDLE_AND_PEAK_W[component][1],
         origin=Origin.SIMULATED,
     )
+
+
+def _part(rng: random.Random, device: Device, phases: Phases) -> _Part:
+    gain_ratio = rng.uniform(0.97, 1.03)  # no two cards of one model draw the same
+    idle_w, peak_w = (watts * gain_ratio for watts in IDLE_AND_PEAK_W[device.component])
+    pieces: list[tuple[float, float]] = []
+    for phase_s, loop in phases:
+        left_s = phase_s
+        while left_s > ROUNDING_S:
+            for step_s, load_ratio in loop:
+                piece_s = min(step_s, left_s)
+                if piece_s > 0.0:
+                    noise_ratio = rng.uniform(0.985, 1.015)
+                    pieces.append((piece_s, idle_w + load_ratio * noise_ratio * (peak_w - idle_w)))
+                left_s -= piece_s
     return _Part(device, Waveform(pieces), idle_w, peak_w)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.core.model import Component, Device, Reading, ReadFailure, Readout
+from monitor.core.model import Component, Device, ReadFailure, Reading, Readout
 from monitor.core.ports import Now
 from monitor.core.units import JOULES_PER_MICROJOULE, WATTS_PER_MICROWATT
 from monitor.errors import SourceAbsent, SourceBroken, SourceDenied

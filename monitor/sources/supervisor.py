@@ -1,8 +1,8 @@
-"""One thread a source: timing, retry with back-off, health, failure records, logging on change of state.
+r"""One thread a source: timing, retry with back-off, health, failure records, logging on change of state.
 
     thread of the source                    loop
     open -> read -> read -> ...      drain() takes what has been read since
-       \\-> SourceError -> back-off -> open
+       \-> SourceError -> back-off -> open
 
 The source itself only reads. Whatever it raises ends here as a count, a line for people and another try.
 """

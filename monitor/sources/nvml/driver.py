@@ -32,12 +32,12 @@ def init() -> None:
 
 
 def shutdown() -> None:
-    """nvmlShutdown."""
+    """NvmlShutdown."""
     pynvml.nvmlShutdown()
 
 
 def driver_version() -> str:
-    """nvmlSystemGetDriverVersion."""
+    """NvmlSystemGetDriverVersion."""
     return str(pynvml.nvmlSystemGetDriverVersion())
 
 
@@ -52,7 +52,7 @@ def handle_by_index(index: int) -> Handle:
 
 
 def handle_by_uuid(uuid: str) -> Handle:
-    """nvmlDeviceGetHandleByUUID."""
+    """NvmlDeviceGetHandleByUUID."""
     return pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
 

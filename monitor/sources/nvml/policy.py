@@ -73,7 +73,7 @@ REMEDIES = {
     pynvml.NVML_ERROR_UNKNOWN: (
         "in a container the device cgroup may be gone (a systemctl daemon-reload on the host does that): restart it"
     ),
-    pynvml.NVML_ERROR_OPERATING_SYSTEM: "the operating system or a cgroup blocks the device: check the container's devices",
+    pynvml.NVML_ERROR_OPERATING_SYSTEM: "the system or a cgroup blocks the device: give the container its GPUs",
 }
 
 

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import pynvml
 
-from monitor.core.model import Component, Device, Reading, ReadFailure, Readout, PowerSignal, Telemetry
+from monitor.core.model import Component, Device, PowerSignal, ReadFailure, Reading, Readout, Telemetry
 from monitor.core.ports import Now
 from monitor.errors import SourceAbsent, SourceBroken
 from monitor.sources.nvml import driver
@@ -22,6 +22,9 @@ DEFAULT_MAX_POWER_W = 2000.0
 """Where the driver states no limit: above any single GPU that is sold."""
 BURST_RATIO = 1.5
 """A board may exceed its limit for moments (the limit holds for a mean)."""
+
+
+T = TypeVar("T")
 
 
 class _SkippedError(Exception):
@@ -182,8 +185,8 @@ class Nvml:
         self._telemetry_due_s = (started_s // TELEMETRY_PERIOD_S + 1) * TELEMETRY_PERIOD_S - INTEGRATION_PERIOD_S / 2
         return True
 
-    def _ask(self, gpu: _Gpu, feature: str, call: Callable[[driver.Handle], Any]) -> Any:
-        """One question under the policy. None = not offered. Raises _SkippedError for this GPU, SourceBroken for all."""
+    def _ask(self, gpu: _Gpu, feature: str, call: Callable[[driver.Handle], T]) -> T | None:
+        """Ask under the policy. None = not offered. Raises _SkippedError for this GPU, SourceBroken for all."""
         if feature in gpu.off:
             return None
         try:
@@ -203,7 +206,7 @@ class Nvml:
                 ReadFailure(device_id=gpu.device.id, at=self._now(), reason=reason_of(error), message=message)
             ) from error
 
-    def _ask_optional(self, gpu: _Gpu, feature: str, call: Callable[[driver.Handle], Any]) -> Any:
+    def _ask_optional(self, gpu: _Gpu, feature: str, call: Callable[[driver.Handle], T]) -> T | None:
         if gpu not in self._gpus:
             return None
         try:
@@ -214,9 +217,7 @@ class Nvml:
     def _lose(self, slot: int, device_id: str, error: pynvml.NVMLError) -> ReadFailure:
         at = self._now()
         message = f"GPU {slot} ({device_id}): {describe(error)}"
-        failure = ReadFailure(
-            device_id=device_id, at=at, reason=reason_of(error), message=message, baseline_lost=True
-        )
+        failure = ReadFailure(device_id=device_id, at=at, reason=reason_of(error), message=message, baseline_lost=True)
         self._lost.append(_Lost(slot=slot, failure=failure, probe_at_s=at.mono_s + FIRST_PROBE_S))
         return failure
 

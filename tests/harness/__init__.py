@@ -1,0 +1,1 @@
+"""What tests run: the daemon, a real Prometheus, and the patience to wait for either."""

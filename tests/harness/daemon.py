@@ -1,0 +1,104 @@
+"""The daemon as its own process, as a user runs it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.harness import need, poll
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Copy of this environment without any setting of trainwatt, plus `extra`."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("TRAINWATT_")}
+    return mine | dict(extra or {})
+
+
+def command(
+    *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `trainwatt ARGS` to its end."""
+    return subprocess.run(
+        [need.trainwatt(), *args],
+        env=clean_environment(env),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+class Daemon:
+    """A `trainwatt serve` at work."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text()
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of a GET."""
+        request = urllib.request.Request(self.url + path, headers=dict(headers or {}))
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read()
+
+    def metrics(self) -> str:
+        """The exposition as text 0.0.4."""
+        return self.get("/metrics")[2].decode()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The published snapshot."""
+        document: dict[str, Any] = json.loads(self.get("/api/v1/snapshot")[2])
+        return document
+
+    def ready(self) -> bool:
+        """Whether it has a sample; raises AssertionError when it has ended instead."""
+        assert self.process.poll() is None, self.log
+        return self.get("/-/ready")[0] == 200
+
+
+@contextmanager
+def daemon(*args: str, log: Path, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+    """Start `trainwatt serve ARGS` on a free port, wait until it is ready, and stop it at the end."""
+    port = free_port()
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [need.trainwatt(), "serve", "--listen", f"127.0.0.1:{port}", *args],
+            env=clean_environment(env),
+            stderr=stderr,
+            stdout=stderr,
+            text=True,
+        )
+    served = Daemon(process, port, log)
+    try:
+        poll.until(served.ready, what="readiness of the daemon")
+        yield served
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(10)

@@ -49,7 +49,8 @@ class Loop:
         return self.snapshot
 
     def _observe(self, late_ticks: int) -> Sample:
-        readouts = [readout for supervisor in self.supervisors for readout in supervisor.drain()]
+        drained = [supervisor.drain() for supervisor in self.supervisors]
+        readouts = [readout for said, _health in drained for readout in said]
         at = self._now()
         return Sample(
             at=at,
@@ -57,7 +58,7 @@ class Loop:
             failures=tuple(failure for readout in readouts for failure in readout.failures),
             runs=self._runs.runs(at),
             intensities=self._grid.intensities(at),
-            sources=tuple(supervisor.health for supervisor in self.supervisors),
+            sources=tuple(health for _said, health in drained),
             late_ticks=late_ticks,
         )
 
@@ -77,4 +78,4 @@ class Loop:
 
     def _deadline_after(self, at: Instant) -> float:
         lag_s = min(LAG_S, self._interval_s / 5)
-        return ((at.mono_s - lag_s) // self._interval_s + 1) * self._interval_s + lag_s
+        return clock.next_deadline_s(at.mono_s - lag_s, self._interval_s) + lag_s

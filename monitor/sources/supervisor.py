@@ -20,7 +20,7 @@ LOG = logging.getLogger("trainwatt")
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
-QUEUED_READOUTS = 1024
+QUEUED_TICKS = 1024
 """A loop that stands still for long must not fill the memory; counters make up for what is dropped."""
 
 
@@ -33,10 +33,10 @@ class Supervisor:
         self._open = False
         self._retry_s = FIRST_RETRY_S
         self._due_s = 0.0
-        self._readouts: deque[Readout] = deque(maxlen=QUEUED_READOUTS)
+        self._said: deque[tuple[Readout, SourceHealth]] = deque(maxlen=QUEUED_TICKS)
         self._failures: Counter[str] = Counter()
         self._told = ""
-        self.health = SourceHealth(source=source.name)
+        self._health = self._taken = SourceHealth(source=source.name)
         self.tried = Event()
         """Set once the source has been tried, whatever came of it."""
 
@@ -54,28 +54,40 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001  (whatever a source or its library does, the other sources go on)
             return self._failed(SourceBroken(f"{type(error).__name__}: {error}", reason="exception"))
         ended = self._now()
-        self._readouts.append(readout)
         self._failures.update(failure.reason for failure in readout.failures)
         self._retry_s = FIRST_RETRY_S
         self._tell_up(readout)
-        self.health = SourceHealth(
-            source=self._source.name,
-            up=True,
-            last_success=ended if readout.readings else self.health.last_success,
-            read_duration_s=ended.mono_s - started.mono_s,
-            failures=tuple(sorted(self._failures.items())),
-            late_ticks=self.health.late_ticks + late_ticks,
-            problem="; ".join(sorted({failure.message for failure in readout.failures})),
+        self._say(
+            readout,
+            SourceHealth(
+                source=self._source.name,
+                up=True,
+                last_success=ended if readout.readings else self._health.last_success,
+                read_duration_s=ended.mono_s - started.mono_s,
+                failures=tuple(sorted(self._failures.items())),
+                late_ticks=self._health.late_ticks + late_ticks,
+                problem="; ".join(sorted({failure.message for failure in readout.failures})),
+            ),
         )
         self._due_s = self._next_deadline(started)
         return self._due_s
 
-    def drain(self) -> list[Readout]:
-        """Take everything read since the last call, oldest first."""
-        taken: list[Readout] = []
-        while self._readouts:
-            taken.append(self._readouts.popleft())
-        return taken
+    @property
+    def health(self) -> SourceHealth:
+        """How the source fares now."""
+        return self._health
+
+    def drain(self) -> tuple[list[Readout], SourceHealth]:
+        """Take everything read since the last call, oldest first, and the health as it stood after that."""
+        readouts: list[Readout] = []
+        while self._said:
+            readout, self._taken = self._said.popleft()
+            readouts.append(readout)
+        return readouts, self._taken
+
+    def _say(self, readout: Readout, health: SourceHealth) -> None:
+        self._health = health
+        self._said.append((readout, health))
 
     def run(self, stop: Event) -> None:
         """Tick until told to stop, then close the source."""
@@ -93,11 +105,9 @@ class Supervisor:
         return thread
 
     def _next_deadline(self, started: Instant) -> float:
-        # Deadlines stand on multiples of the period, never on now + period: the rate does not drift with the load.
         period_s = self._source.period_s
-        due_s = (started.mono_s // period_s + 1) * period_s
-        ended_s = self._now().mono_s
-        return due_s if due_s > ended_s else (ended_s // period_s + 1) * period_s
+        due_s = clock.next_deadline_s(started.mono_s, period_s)
+        return max(due_s, clock.next_deadline_s(self._now().mono_s, period_s))
 
     def _late(self, started: Instant) -> int:
         period_s = self._source.period_s
@@ -111,12 +121,15 @@ class Supervisor:
         if str(error) != self._told:
             self._told = str(error)
             LOG.log(logging.INFO if error.reason == "absent" else logging.WARNING, "%s: %s", self._source.name, error)
-        self.health = SourceHealth(
-            source=self._source.name,
-            last_success=self.health.last_success,
-            failures=tuple(sorted(self._failures.items())),
-            late_ticks=self.health.late_ticks,
-            problem=str(error),
+        self._say(
+            Readout(),
+            SourceHealth(
+                source=self._source.name,
+                last_success=self._health.last_success,
+                failures=tuple(sorted(self._failures.items())),
+                late_ticks=self._health.late_ticks,
+                problem=str(error),
+            ),
         )
         wait_s = self._retry_s if isinstance(error, SourceBroken) else LONGEST_RETRY_S
         self._retry_s = min(self._retry_s * 2, LONGEST_RETRY_S)
@@ -125,10 +138,10 @@ class Supervisor:
 
     def _tell_up(self, readout: Readout) -> None:
         told = "; ".join(sorted({failure.message for failure in readout.failures}))
-        if not self.health.up:
+        if not self._health.up:
             LOG.info("%s: reading %d devices", self._source.name, len(readout.readings))
         if told and told != self._told:
             LOG.warning("%s: %s", self._source.name, told)
-        elif not told and self._told and self.health.up:
+        elif not told and self._told and self._health.up:
             LOG.info("%s: well again", self._source.name)
         self._told = told

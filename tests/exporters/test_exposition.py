@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client import Metric as Family
+from prometheus_client.openmetrics import parser as openmetrics_format
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from monitor.metrics import METRICS, Type
@@ -19,6 +20,11 @@ from tests.harness.daemon import Daemon, daemon
 OPENMETRICS = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5"
 )
+
+
+def parse_openmetrics(text: str) -> list[Family]:
+    """The families of an OpenMetrics exposition."""
+    return list(openmetrics_format.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +63,7 @@ def test_both_formats_hold_the_same_series(served: Daemon) -> None:
 def test_all_emitted_is_declared(served: Daemon) -> None:
     """Every family on the wire is in the list, with its type, help and labels; no timestamps, no `_created`."""
     declared = {metric.series: metric for metric in METRICS}
-    families = list(parse_openmetrics(served.get("/metrics", {"Accept": OPENMETRICS})[2].decode()))
+    families = parse_openmetrics(served.get("/metrics", {"Accept": OPENMETRICS})[2].decode())
 
     for family in families:
         for sample in family.samples:

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Daemon:
         """What it has said so far."""
         return self._log.read_text()
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, Mapping[str, str], bytes]:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, Message, bytes]:
         """Status, headers and body of a GET."""
         request = urllib.request.Request(self.url + path, headers=dict(headers or {}))
         try:

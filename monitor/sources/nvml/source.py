@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import pynvml
 
+from monitor import clock
 from monitor.core.model import Component, Device, PowerSignal, ReadFailure, Reading, Readout, Telemetry
 from monitor.core.ports import Now
-from monitor.errors import SourceAbsent, SourceBroken
+from monitor.errors import SourceAbsent, SourceBroken, SourceError
 from monitor.sources.nvml import driver
 from monitor.sources.nvml.policy import Action, action_of, describe, open_error, reason_of
 
@@ -79,15 +80,16 @@ class Nvml:
             raise open_error(error) from error
         self._gpus, self._lost = [], []
         try:
-            slots = driver.count()
+            for slot in range(driver.count()):
+                self._find(slot)
+            if not self._gpus and not self._lost:
+                raise SourceAbsent("the NVIDIA driver shows no GPU that this user may open")
         except pynvml.NVMLError as error:
             self.close()
             raise open_error(error) from error
-        for slot in range(slots):
-            self._find(slot)
-        if not self._gpus and not self._lost:
+        except SourceError:
             self.close()
-            raise SourceAbsent("the NVIDIA driver shows no GPU that this user may open")
+            raise
         self._all_due_s = self._telemetry_due_s = -math.inf
 
     def read(self) -> Readout:
@@ -97,7 +99,7 @@ class Nvml:
         everything = started_s >= self._all_due_s
         due = [gpu for gpu in self._gpus if everything or gpu.integrated]
         if everything:
-            self._all_due_s = (started_s // self._interval_s + 1) * self._interval_s - INTEGRATION_PERIOD_S / 2
+            self._all_due_s = clock.next_deadline_s(started_s, self._interval_s) - INTEGRATION_PERIOD_S / 2
         readings: list[tuple[_Gpu, Reading]] = []
         failures: list[ReadFailure] = [lost.failure for lost in self._lost]
         for gpu in due:
@@ -124,6 +126,8 @@ class Nvml:
             handle = driver.handle_by_index(slot)
             info = driver.info(handle)
         except pynvml.NVMLError as error:
+            if action_of(error) is Action.REOPEN:
+                raise SourceBroken(describe(error), reason=reason_of(error)) from error
             if error.value != pynvml.NVML_ERROR_NO_PERMISSION:
                 self._lose(slot, f"gpu-slot-{slot}", error)
             return
@@ -182,7 +186,7 @@ class Nvml:
         late = self._now().mono_s - started_s > self.period_s / 2
         if started_s < self._telemetry_due_s or late:
             return False
-        self._telemetry_due_s = (started_s // TELEMETRY_PERIOD_S + 1) * TELEMETRY_PERIOD_S - INTEGRATION_PERIOD_S / 2
+        self._telemetry_due_s = clock.next_deadline_s(started_s, TELEMETRY_PERIOD_S) - INTEGRATION_PERIOD_S / 2
         return True
 
     def _ask(self, gpu: _Gpu, feature: str, call: Callable[[driver.Handle], T]) -> T | None:

@@ -1,0 +1,43 @@
+"""Fixtures of the whole suite."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from tests.drivers import nvml
+from tests.harness import need
+
+MakeDriver = Callable[..., nvml.FakeDriver]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in libnvidia-ml.so.1, built once."""
+    need.program("gcc")
+    return nvml.build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="session")
+def _inside(library: Path) -> None:
+    """The stand-in in this process: a process can only ever have one NVML."""
+    nvml.preload(library)
+
+
+@pytest.fixture
+def make_driver(_inside: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeDriver]:
+    """Makes a driver with a virtual clock for code in this process."""
+
+    def make(gpus: Sequence[nvml.FakeGpu] = (nvml.FakeGpu(),), *, virtual_s: float = 1000.0) -> nvml.FakeDriver:
+        path = tmp_path / "nvml.conf"
+        monkeypatch.setenv("TRAINWATT_FAKE_NVML", str(path))
+
+        return nvml.FakeDriver(path, gpus, virtual_s=virtual_s)
+
+    yield make
+    # The library counts initialisations: one left over would keep the next test from starting afresh.
+    with contextlib.suppress(pynvml.NVMLError):
+        while True:
+            pynvml.nvmlShutdown()

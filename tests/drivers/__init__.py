@@ -1,0 +1,1 @@
+"""Stand-ins for the hardware trainwatt reads, with their truth: what they show is known in closed form."""

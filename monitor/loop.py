@@ -68,13 +68,15 @@ class Loop:
             supervisor.tried.wait(FIRST_TRY_S)
         self.turn()
         due_s = self._deadline_after(self._now())
+        skipped = 0
         while True:
             clock.wait_until(due_s, stop)
             if stop.is_set():
                 return
-            late_ticks = int(max(0.0, self._now().mono_s - due_s) // self._interval_s)
-            self.turn(late_ticks)
-            due_s = self._deadline_after(self._now())
+            self.turn(skipped)
+            next_s = self._deadline_after(self._now())
+            skipped = round((next_s - due_s) / self._interval_s) - 1
+            due_s = next_s
 
     def _deadline_after(self, at: Instant) -> float:
         lag_s = min(LAG_S, self._interval_s / 5)

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from threading import Event, Thread
 
 from monitor import clock
-from monitor.core.model import Instant, Readout, SourceHealth
+from monitor.core.model import Readout, SourceHealth
 from monitor.core.ports import Now, Source
 from monitor.errors import SourceBroken, SourceError
 
@@ -32,7 +32,6 @@ class Supervisor:
         self._now = now
         self._open = False
         self._retry_s = FIRST_RETRY_S
-        self._due_s = 0.0
         self._said: deque[tuple[Readout, SourceHealth]] = deque(maxlen=QUEUED_TICKS)
         self._failures: Counter[str] = Counter()
         self._told = ""
@@ -43,7 +42,6 @@ class Supervisor:
     def tick(self) -> float:
         """Open if need be, read once, and return the moment (steady clock, s) at which the next read is due."""
         started = self._now()
-        late_ticks = self._late(started)
         try:
             if not self._open:
                 self._source.open()
@@ -54,6 +52,9 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001  (whatever a source or its library does, the other sources go on)
             return self._failed(SourceBroken(f"{type(error).__name__}: {error}", reason="exception"))
         ended = self._now()
+        nominal_s = clock.next_deadline_s(started.mono_s, self._source.period_s)
+        due_s = max(nominal_s, clock.next_deadline_s(ended.mono_s, self._source.period_s))
+        skipped = round((due_s - nominal_s) / self._source.period_s)
         self._failures.update(failure.reason for failure in readout.failures)
         self._retry_s = FIRST_RETRY_S
         self._tell_up(readout)
@@ -65,12 +66,11 @@ class Supervisor:
                 last_success=ended if readout.readings else self._health.last_success,
                 read_duration_s=ended.mono_s - started.mono_s,
                 failures=tuple(sorted(self._failures.items())),
-                late_ticks=self._health.late_ticks + late_ticks,
+                late_ticks=self._health.late_ticks + skipped,
                 problem="; ".join(sorted({failure.message for failure in readout.failures})),
             ),
         )
-        self._due_s = self._next_deadline(started)
-        return self._due_s
+        return due_s
 
     @property
     def health(self) -> SourceHealth:
@@ -104,15 +104,6 @@ class Supervisor:
         thread.start()
         return thread
 
-    def _next_deadline(self, started: Instant) -> float:
-        period_s = self._source.period_s
-        due_s = clock.next_deadline_s(started.mono_s, period_s)
-        return max(due_s, clock.next_deadline_s(self._now().mono_s, period_s))
-
-    def _late(self, started: Instant) -> int:
-        period_s = self._source.period_s
-        return int((started.mono_s - self._due_s) // period_s) if self._open and self._due_s else 0
-
     def _failed(self, error: SourceError) -> float:
         if self._open:
             self._open = False
@@ -133,8 +124,7 @@ class Supervisor:
         )
         wait_s = self._retry_s if isinstance(error, SourceBroken) else LONGEST_RETRY_S
         self._retry_s = min(self._retry_s * 2, LONGEST_RETRY_S)
-        self._due_s = self._now().mono_s + wait_s
-        return self._due_s
+        return self._now().mono_s + wait_s
 
     def _tell_up(self, readout: Readout) -> None:
         told = "; ".join(sorted({failure.message for failure in readout.failures}))

@@ -44,6 +44,7 @@ def _device(entry: DeviceTotals) -> dict[str, Any]:
         "model": device.model,
         "index": device.index,
         "origin": device.origin,
+        "within": device.within,
         "calibration_ratio": device.calibration_ratio,
         "read_at": _instant(entry.last.at if entry.last else None),
         "energy_j": dict(entry.energy_j),

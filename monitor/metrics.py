@@ -140,6 +140,22 @@ DEVICE_INFO = Metric(
     rows=rows.device_info,
     help="What the device is. calibration = factor applied to its joules.",
 )
+OVERLAP_ENERGY = Metric(
+    stem="overlap_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=(*_DEVICE, "within", "method"),
+    rows=rows.overlap_energy,
+    help="Energy of a reading that shares joules with summed devices, such as the platform: never add it to them.",
+)
+OVERLAP_POWER = Metric(
+    stem="overlap_power",
+    unit="watts",
+    type=Type.GAUGE,
+    labels=(*_DEVICE, "within"),
+    rows=rows.overlap_power,
+    help="Power of a reading that shares watts with summed devices: never add it to them.",
+)
 NODE_MEASURED_ENERGY = Metric(
     stem="node_measured_energy",
     unit="joules",

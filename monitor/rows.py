@@ -11,10 +11,10 @@ Rows = Iterator[tuple[tuple[str, ...], float]]
 
 
 def per_device(value: Callable[[DeviceTotals], float | None]) -> Callable[[Snapshot], Rows]:
-    """One row a device that has a value. None = absent, never 0."""
+    """One row a summed device that has a value. None = absent, never 0."""
 
     def rows(snapshot: Snapshot) -> Rows:
-        for entry in snapshot.devices.values():
+        for entry in _parts(snapshot):
             shown = value(entry)
             if shown is not None:
                 yield (entry.device.id, entry.device.component), shown
@@ -22,9 +22,17 @@ def per_device(value: Callable[[DeviceTotals], float | None]) -> Callable[[Snaps
     return rows
 
 
+def _parts(snapshot: Snapshot) -> Iterator[DeviceTotals]:
+    return (entry for entry in snapshot.devices.values() if entry.device.is_part)
+
+
+def _overlaps(snapshot: Snapshot) -> Iterator[DeviceTotals]:
+    return (entry for entry in snapshot.devices.values() if not entry.device.is_part)
+
+
 def device_energy(snapshot: Snapshot) -> Rows:
-    """One row a device and method."""
-    for entry in snapshot.devices.values():
+    """One row a summed device and method."""
+    for entry in _parts(snapshot):
         for method, energy_j in entry.energy_j.items():
             yield (entry.device.id, entry.device.component, method), energy_j
 
@@ -47,6 +55,21 @@ def per_run(value: Callable[[RunTotals], float | None]) -> Callable[[Snapshot], 
                 yield (entry.run.id, snapshot.ledger_id), shown
 
     return rows
+
+
+def overlap_energy(snapshot: Snapshot) -> Rows:
+    """One row an overlapping device and method."""
+    for entry in _overlaps(snapshot):
+        device = entry.device
+        for method, energy_j in entry.energy_j.items():
+            yield (device.id, device.component, device.within, method), energy_j
+
+
+def overlap_power(snapshot: Snapshot) -> Rows:
+    """One row an overlapping device that tells its watts."""
+    for entry in _overlaps(snapshot):
+        if entry.power_w is not None:
+            yield (entry.device.id, entry.device.component, entry.device.within), entry.power_w
 
 
 def run_energy(snapshot: Snapshot) -> Rows:

@@ -9,7 +9,7 @@ from monitor.core.attribution import ShareKind, attribute
 from monitor.core.carbon import price
 from monitor.core.energy import EnergyDelta, How
 from monitor.core.model import Instant, Method, PowerSignal, ReadFailure, Reading, Run, Sample, Signal
-from monitor.core.snapshot import SUMMED, DeviceTotals, EmissionsKey, NodeEnergyKey, RunTotals, Snapshot
+from monitor.core.snapshot import DeviceTotals, EmissionsKey, NodeEnergyKey, RunTotals, Snapshot
 
 
 def step(before: Snapshot, sample: Sample) -> Snapshot:
@@ -82,7 +82,7 @@ class _Turn:
             key = (component, method, share.kind)
             booked = self.run_energy_j[share.run_id]
             booked[key] = booked.get(key, 0.0) + share.energy_j
-            if component in SUMMED:
+            if delta.device.is_part:
                 self.run_unpriced_j[share.run_id] += self._price(
                     share.energy_j,
                     _wall_s(delta, share.start_mono_s),
@@ -90,7 +90,7 @@ class _Turn:
                     method,
                     self.run_emissions_g[share.run_id],
                 )
-        if component in SUMMED:
+        if delta.device.is_part:
             start_s, end_s = _wall_s(delta, delta.start.mono_s), delta.end.wall_s
             self.node_unpriced_j += self._price(delta.energy_j, start_s, end_s, method, self.node_emissions_g)
         return unattributed_j
@@ -110,11 +110,11 @@ class _Turn:
         devices = {device_id: self._aged(self.devices[device_id], at) for device_id in sorted(self.devices)}
         node_energy_j: dict[NodeEnergyKey, float] = {}
         for entry in devices.values():
-            if entry.device.component in SUMMED:
+            if entry.device.is_part:
                 for method, energy_j in entry.energy_j.items():
                     key = (entry.device.component, method)
                     node_energy_j[key] = node_energy_j.get(key, 0.0) + energy_j
-        watts = [e.power_w for e in devices.values() if e.device.component in SUMMED and e.power_w is not None]
+        watts = [e.power_w for e in devices.values() if e.device.is_part and e.power_w is not None]
         return replace(
             self.before,
             at=at,
@@ -167,7 +167,7 @@ class _Turn:
         shares_w = []
         for entry in held:
             holders = sum(entry.device.id in other.holds and other.end is None for other in self.sample.runs)
-            if entry.power_w is not None and entry.device.component in SUMMED:
+            if entry.power_w is not None and entry.device.is_part:
                 shares_w.append(entry.power_w / holders)
         return sum(shares_w) if shares_w else None
 

@@ -64,6 +64,13 @@ class Device:
     """Position the driver shows it at; may change over reboots, so it is never an identity."""
     origin: Origin = Origin.MEASURED
     calibration_ratio: float = 1.0
+    within: str = ""
+    """What already counts its joules, or shares them: an overlapping device is shown, never summed. "" = a part."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is one of the disjoint parts that are added up."""
+        return not self.within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,6 @@ from monitor.core.model import (
     Telemetry,
 )
 
-SUMMED = frozenset({Component.GPU, Component.CPU, Component.DRAM})
-"""Disjoint parts of a machine: the only ones whose joules are ever added up."""
-
 RunEnergyKey = tuple[Component, Method, ShareKind]
 NodeEnergyKey = tuple[Component, Method]
 EmissionsKey = tuple[Method, Basis, Quality]

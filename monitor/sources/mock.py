@@ -19,6 +19,7 @@ GPU_LIMIT_W = 700.0
 GPU_MEMORY_BYTES = 80 * 1024**3
 IDLE_AND_PEAK_W = {Component.GPU: (72.0, 640.0), Component.CPU: (96.0, 265.0), Component.DRAM: (14.0, 41.0)}
 ROUNDING_S = 1e-9
+IDLE_LOAD_RATIO = 1e-6
 SCENARIOS = ("training",)
 
 Phases = Sequence[tuple[float, Sequence[tuple[float, float]]]]
@@ -111,7 +112,7 @@ def _reading(part: _Part, at: Instant, elapsed_s: float) -> Reading:
     load_ratio = (power_w - part.idle_w) / (part.peak_w - part.idle_w)
     telemetry = None
     if part.device.component is Component.GPU:
-        busy = load_ratio > 0.0
+        busy = load_ratio > IDLE_LOAD_RATIO
         telemetry = Telemetry(
             power_limit_w=GPU_LIMIT_W,
             utilization_ratio=min(1.0, 0.35 + 0.65 * load_ratio) if busy else 0.0,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitor.core.model import Instant, Reading
+from monitor.core.model import Component, Instant, Reading
 from monitor.sources.mock import Mock
 from monitor.sources.waveform import Waveform
 from tests.harness.rig import Rig
@@ -71,7 +71,7 @@ def test_the_scenario_is_a_training_node() -> None:
     watts = [second["mock-gpu-0"].power_w or 0.0 for second in seconds]
     components = [reading.device.component for reading in seconds[0].values()]
 
-    assert (8, 2, 2) == (components.count("gpu"), components.count("cpu"), components.count("dram"))
+    assert (8, 2, 2) == tuple(components.count(part) for part in (Component.GPU, Component.CPU, Component.DRAM))
     assert min(watts) < 200.0
     assert max(watts) > 450.0
     assert [("mock-llm-pretrain", 6), ("mock-vision-finetune", 5)] == [

@@ -46,19 +46,35 @@ def _device(entry: DeviceTotals) -> dict[str, Any]:
         "origin": device.origin,
         "within": device.within,
         "calibration_ratio": device.calibration_ratio,
-        "read_at": _instant(entry.last.at if entry.last else None),
+        "read_at": _instant(entry.meter.last.at if entry.meter.last else None),
         "energy_j": dict(entry.energy_j),
         "attributed_energy_j": entry.attributed_j,
         "unattributed_energy_j": entry.unattributed_j,
         "pending_energy_j": entry.pending_j,
         "unmeasured_s": entry.unmeasured_s,
         "energy_resets": entry.resets,
+        "energy_crosscheck_ratio": entry.crosscheck.ratio,
         "power_w": entry.power_w,
         "power_limit_w": telemetry.power_limit_w,
         "utilization_ratio": telemetry.utilization_ratio,
         "memory_used_bytes": telemetry.memory_used_bytes,
         "temperature_c": telemetry.temperature_c,
+        "slices": list(device.slices),
+        "processes": _processes(entry),
     }
+
+
+def _processes(entry: DeviceTotals) -> list[dict[str, Any]] | None:
+    if entry.processes is None:
+        return None
+    return [
+        {
+            "pid": process.pid,
+            "memory_bytes": process.memory_bytes,
+            "sm_utilization_ratio": process.sm_utilization_ratio,
+        }
+        for process in entry.processes.processes
+    ]
 
 
 def _run(entry: RunTotals) -> dict[str, Any]:

@@ -133,6 +133,14 @@ DEVICE_ENERGY_RESETS = Metric(
     rows=rows.per_device(lambda entry: float(entry.resets)),
     help="Times that the hardware counter restarted, so that the joules of one interval are lost.",
 )
+DEVICE_ENERGY_CROSSCHECK = Metric(
+    stem="device_energy_crosscheck",
+    unit="ratio",
+    type=Type.GAUGE,
+    labels=("device",),
+    rows=rows.crosscheck,
+    help="Energy counter over integrated average power, of the last whole minute. Far from 1: a sensor is at fault.",
+)
 DEVICE_INFO = Metric(
     stem="device",
     type=Type.INFO,

@@ -37,6 +37,13 @@ def device_energy(snapshot: Snapshot) -> Rows:
             yield (entry.device.id, entry.device.component, method), energy_j
 
 
+def crosscheck(snapshot: Snapshot) -> Rows:
+    """One row a summed device whose counter and power sensor have been compared."""
+    for entry in _parts(snapshot):
+        if entry.crosscheck.ratio is not None:
+            yield (entry.device.id,), entry.crosscheck.ratio
+
+
 def device_info(snapshot: Snapshot) -> Rows:
     """One row a device."""
     for entry in snapshot.devices.values():

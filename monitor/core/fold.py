@@ -4,11 +4,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from monitor.core import energy
+from monitor.core import crosscheck, energy, meter
 from monitor.core.attribution import ShareKind, attribute
 from monitor.core.carbon import price
 from monitor.core.energy import EnergyDelta, How
-from monitor.core.model import Instant, Method, PowerSignal, ReadFailure, Reading, Run, Sample, Signal
+from monitor.core.meter import Meter
+from monitor.core.model import (
+    Instant,
+    Method,
+    Origin,
+    PowerSignal,
+    Processes,
+    ReadFailure,
+    Reading,
+    Run,
+    Sample,
+    Signal,
+)
 from monitor.core.snapshot import DeviceTotals, EmissionsKey, NodeEnergyKey, RunTotals, Snapshot
 
 
@@ -21,6 +33,8 @@ def step(before: Snapshot, sample: Sample) -> Snapshot:
             turn.fail(event)
         else:
             turn.read(event)
+    for processes in sample.processes:
+        turn.see(processes)
     return turn.finish()
 
 
@@ -49,9 +63,12 @@ class _Turn:
         entry = self.devices.get(reading.device.id)
         if entry is None:
             entry = DeviceTotals(device=reading.device, energy_j=MappingProxyType({}), last_at=reading.at)
-        delta = energy.between(entry.last, reading)
-        method = energy.method_of(reading)
-        away_s = max(0.0, reading.at.mono_s - entry.last_at.mono_s) if delta.how is How.FIRST else delta.unmeasured_s
+        metered = meter.read(entry.meter, reading)
+        delta = metered.delta
+        method = energy.method_of(reading, delta.how)
+        unmeasured_s = metered.unmeasured_s
+        if delta.how is How.FIRST:
+            unmeasured_s += max(0.0, reading.at.mono_s - entry.last_at.mono_s)
         unattributed_j = self._charge(delta, method) if _tells_energy(reading) else 0.0
         self.devices[reading.device.id] = replace(
             entry,
@@ -59,12 +76,13 @@ class _Turn:
             energy_j=_plus(entry.energy_j, method, delta.energy_j) if _tells_energy(reading) else entry.energy_j,
             attributed_j=entry.attributed_j + (delta.energy_j - unattributed_j),
             unattributed_j=entry.unattributed_j + unattributed_j,
-            unmeasured_s=entry.unmeasured_s + away_s,
-            resets=entry.resets + (delta.how is How.RESET),
+            unmeasured_s=entry.unmeasured_s + unmeasured_s,
+            resets=entry.resets + metered.restarted,
             power_w=_power_w(entry, reading, delta),
             telemetry=reading.telemetry or entry.telemetry,
             telemetry_at=reading.at if reading.telemetry else entry.telemetry_at,
-            last=reading,
+            meter=metered.meter,
+            crosscheck=crosscheck.check(entry.crosscheck, reading, delta),
             last_at=reading.at,
         )
 
@@ -72,27 +90,33 @@ class _Turn:
         """Drop the baseline of a device that fell away: its counter may restart unseen."""
         entry = self.devices.get(failure.device_id)
         if entry is not None and failure.baseline_lost:
-            self.devices[failure.device_id] = replace(entry, last=None, power_w=None)
+            self.devices[failure.device_id] = _away(entry)
+
+    def see(self, processes: Processes) -> None:
+        """Note what runs on one device."""
+        entry = self.devices.get(processes.device_id)
+        if entry is not None:
+            self.devices[processes.device_id] = replace(entry, processes=processes)
 
     def _charge(self, delta: EnergyDelta, method: Method) -> float:
         """Give runs their joules and grams; return the joules that nobody held."""
+        if not delta.device.is_part:
+            return delta.energy_j  # others have these joules already
         shares, unattributed_j = attribute(delta, self.sample.runs)
         component = delta.device.component
         for share in shares:
             key = (component, method, share.kind)
             booked = self.run_energy_j[share.run_id]
             booked[key] = booked.get(key, 0.0) + share.energy_j
-            if delta.device.is_part:
-                self.run_unpriced_j[share.run_id] += self._price(
-                    share.energy_j,
-                    _wall_s(delta, share.start_mono_s),
-                    _wall_s(delta, share.end_mono_s),
-                    method,
-                    self.run_emissions_g[share.run_id],
-                )
-        if delta.device.is_part:
-            start_s, end_s = _wall_s(delta, delta.start.mono_s), delta.end.wall_s
-            self.node_unpriced_j += self._price(delta.energy_j, start_s, end_s, method, self.node_emissions_g)
+            self.run_unpriced_j[share.run_id] += self._price(
+                share.energy_j,
+                _wall_s(delta, share.start_mono_s),
+                _wall_s(delta, share.end_mono_s),
+                method,
+                self.run_emissions_g[share.run_id],
+            )
+        start_s, end_s = _wall_s(delta, delta.start.mono_s), delta.end.wall_s
+        self.node_unpriced_j += self._price(delta.energy_j, start_s, end_s, method, self.node_emissions_g)
         return unattributed_j
 
     def _price(
@@ -110,11 +134,11 @@ class _Turn:
         devices = {device_id: self._aged(self.devices[device_id], at) for device_id in sorted(self.devices)}
         node_energy_j: dict[NodeEnergyKey, float] = {}
         for entry in devices.values():
-            if entry.device.is_part:
+            if _is_measured(entry):
                 for method, energy_j in entry.energy_j.items():
                     key = (entry.device.component, method)
                     node_energy_j[key] = node_energy_j.get(key, 0.0) + energy_j
-        watts = [e.power_w for e in devices.values() if e.device.is_part and e.power_w is not None]
+        watts = [e.power_w for e in devices.values() if _is_measured(e) and e.power_w is not None]
         return replace(
             self.before,
             at=at,
@@ -133,14 +157,13 @@ class _Turn:
         """A silent device loses its watts at once, and its time counts as unmeasured once no counter can tell."""
         policy = self.before.policy
         silent_s = at.mono_s - entry.last_at.mono_s
-        if entry.last is not None and silent_s <= policy.stale_after_s:
+        if entry.meter.last is not None and silent_s <= policy.stale_after_s:
             return entry
-        has_counter = entry.last is not None and entry.last.energy_j is not None
-        if has_counter and silent_s <= policy.lost_after_s:
+        if entry.meter.counted is not None and silent_s <= policy.lost_after_s:
             return replace(entry, power_w=None)
-        unmeasured_s = entry.unmeasured_s + max(0.0, silent_s)
+        gone = _away(entry)
         last_at = at if silent_s > 0.0 else entry.last_at
-        return replace(entry, power_w=None, last=None, unmeasured_s=unmeasured_s, last_at=last_at)
+        return replace(gone, unmeasured_s=gone.unmeasured_s + max(0.0, silent_s), last_at=last_at)
 
     def _run_totals(self, run: Run, devices: Mapping[str, DeviceTotals]) -> RunTotals:
         energy_j = self.run_energy_j[run.id]
@@ -178,6 +201,16 @@ def _totals(before: Snapshot, run: Run) -> RunTotals:
     )
 
 
+def _away(entry: DeviceTotals) -> DeviceTotals:
+    """The device without a baseline: what its counter might have told of a gap is now unmeasured for good."""
+    return replace(entry, meter=Meter(), power_w=None, unmeasured_s=entry.unmeasured_s + entry.meter.unvouched_s)
+
+
+def _is_measured(entry: DeviceTotals) -> bool:
+    """Whether its joules belong into the node's sum: a disjoint part, and no estimate."""
+    return entry.device.is_part and entry.device.origin is not Origin.ESTIMATED
+
+
 def _tells_energy(reading: Reading) -> bool:
     """False for a device without any sensor: its joules are absent, not 0."""
     return reading.energy_j is not None or reading.power_w is not None
@@ -189,7 +222,8 @@ def _plus(totals: Mapping[Method, float], method: Method, energy_j: float) -> Ma
 
 def _power_w(entry: DeviceTotals, reading: Reading, delta: EnergyDelta) -> float | None:
     """Mean power: the driver's own average where it gives one, else of the interval; else as it was."""
-    if reading.power_w is not None and (reading.power_signal is PowerSignal.AVERAGE):
+    one_interval = entry.meter.last is None or delta.start == entry.meter.last.at
+    if reading.power_w is not None and (reading.power_signal is PowerSignal.AVERAGE or not one_interval):
         return reading.power_w
     return delta.mean_power_w if delta.span_s > 0.0 else entry.power_w
 

@@ -64,6 +64,8 @@ class Device:
     """Position the driver shows it at; may change over reboots, so it is never an identity."""
     origin: Origin = Origin.MEASURED
     calibration_ratio: float = 1.0
+    slices: tuple[str, ...] = ()
+    """Ids of the parts that it is divided into (MIG); they share its one power reading."""
     within: str = ""
     """What already counts its joules, or shares them: an overlapping device is shown, never summed. "" = a part."""
 
@@ -114,11 +116,33 @@ class ReadFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceProcess:
+    """A process that has work on a device."""
+
+    pid: int
+    """As the host counts it, also from inside a container."""
+    memory_bytes: int | None = None
+    sm_utilization_ratio: float | None = None
+    """Mean since the last look; None where the driver does not tell, or not for this process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """Everything that runs on one device at one moment."""
+
+    device_id: str
+    at: Instant
+    processes: tuple[DeviceProcess, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Readout:
     """Everything one source said in one turn."""
 
     readings: tuple[Reading, ...] = ()
     failures: tuple[ReadFailure, ...] = ()
+    processes: tuple[Processes, ...] = ()
+    """Of the devices that were asked this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +225,7 @@ class Sample:
     readings: tuple[Reading, ...] = ()
     """In the order each device gave them."""
     failures: tuple[ReadFailure, ...] = ()
+    processes: tuple[Processes, ...] = ()
     runs: tuple[Run, ...] = ()
     intensities: tuple[Intensity, ...] = ()
     sources: tuple[SourceHealth, ...] = ()

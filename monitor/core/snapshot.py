@@ -6,6 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from monitor.core.attribution import ShareKind
+from monitor.core.crosscheck import CrossCheck
+from monitor.core.meter import Meter
 from monitor.core.model import (
     Basis,
     Component,
@@ -13,8 +15,8 @@ from monitor.core.model import (
     Instant,
     Intensity,
     Method,
+    Processes,
     Quality,
-    Reading,
     Run,
     SourceHealth,
     Telemetry,
@@ -55,8 +57,10 @@ class DeviceTotals:
     power_w: float | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
     telemetry_at: Instant | None = None
-    last: Reading | None = None
-    """Baseline of the next difference; None while the device is away."""
+    processes: Processes | None = None
+    """What ran on it at the last look; None where nobody can tell."""
+    meter: Meter = field(default_factory=Meter)
+    crosscheck: CrossCheck = field(default_factory=CrossCheck)
     last_at: Instant
     """Up to here its time is accounted for, as joules or as unmeasured seconds."""
 

@@ -31,6 +31,7 @@ class Rig:
         runs: Sequence[Run] = (),
         begin_s: float = 1000.0,
         interval_s: float = 1.0,
+        calibration: dict[str, float] | None = None,
     ) -> None:
         self.at_s = begin_s
         self._driver = driver
@@ -38,7 +39,7 @@ class Rig:
         self.book = list(runs)
         every = list(sources)
         if driver is not None:
-            every.append(Nvml(now=self.now, interval_s=interval_s))
+            every.append(Nvml(now=self.now, interval_s=interval_s, calibration=calibration))
         if tree is not None:
             every.append(Rapl(tree.root, now=self.now, interval_s=interval_s))
         self._set(begin_s)
@@ -96,7 +97,7 @@ class Rig:
 
     def read_at_s(self, device_id: str) -> float:
         """Moment of the device's last reading."""
-        last = self.device(device_id).last
+        last = self.device(device_id).meter.last
 
         assert last is not None
         return last.at.mono_s

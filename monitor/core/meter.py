@@ -1,0 +1,132 @@
+"""One device's meter: reading after reading becomes joules, over outages of its counter and back.
+
+counter well    -> its difference
+counter away    -> power integrated meanwhile (`bridged_j`)
+counter returns -> what it counted, less what was integrated; an excess is withheld from the next joules
+counter frozen  -> it shows one value while the power sensor sees a load: taken as away
+"""
+
+from dataclasses import dataclass, replace
+
+from monitor.core.energy import EnergyDelta, How, between
+from monitor.core.model import Reading
+
+FROZEN_AFTER_S = 5.0
+"""Counters are refreshed every 10 to 100 ms: one that stands still for so long under load has stopped."""
+FROZEN_LOAD_J = 100.0
+"""And so much must have been drawn meanwhile: a device that draws nothing counts nothing."""
+RESUMED_RATIO = 0.5
+"""A frozen counter that comes back within this part of what was integrated had only stopped to show."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """What must be remembered of a device between two readings."""
+
+    last: Reading | None = None
+    """The newest reading; None while the device is away."""
+    counted: Reading | None = None
+    """The newest reading whose counter was believed."""
+    bridged_j: float = 0.0
+    """Joules booked by integration since `counted`."""
+    unvouched_s: float = 0.0
+    """Seconds since `counted` that integration could not tell: unmeasured unless the counter comes back."""
+    withheld_j: float = 0.0
+    """Integrated in excess of what the counter told afterwards: taken off the next joules."""
+    still_since: Reading | None = None
+    """The first reading with the value that the counter has shown ever since."""
+    still_j: float = 0.0
+    """Joules that the power sensor saw since then; not booked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metered:
+    """What one more reading gave."""
+
+    meter: Meter
+    delta: EnergyDelta
+    unmeasured_s: float
+    """Seconds that turned out to be unmeasured."""
+    restarted: bool = False
+    """Whether the hardware counter began anew."""
+
+
+def read(meter: Meter, now: Reading) -> Metered:
+    """Take one more reading of the device."""
+    if now.energy_j is None or _is_frozen(meter, now):
+        return _withhold(_without_counter(meter, now))
+    if meter.last is not None and meter.last.energy_j is None and meter.counted is not None:
+        return _withhold(_counter_returns(meter, meter.counted, now))
+    return _withhold(_by_counter(meter, now))
+
+
+def _is_frozen(meter: Meter, now: Reading) -> bool:
+    """Whether the counter, found to be frozen, still shows its old value."""
+    away = meter.counted is not None and meter.last is not None and meter.last.energy_j is None
+    return away and meter.counted is not None and now.energy_j == meter.counted.energy_j and now.power_w is not None
+
+
+def _by_counter(meter: Meter, now: Reading) -> Metered:
+    delta = between(meter.last, now)
+    well = replace(meter, last=now, counted=now, bridged_j=0.0, unvouched_s=0.0)
+    stands_still = delta.how is How.COUNTER and delta.energy_j == 0.0 and delta.span_s > 0.0
+    if not stands_still or now.power_w is None:
+        moving = replace(well, still_since=now, still_j=0.0)
+        return Metered(meter=moving, delta=delta, unmeasured_s=delta.unmeasured_s, restarted=delta.how is How.RESET)
+    since = meter.still_since or now
+    still_j = meter.still_j + now.power_w * delta.span_s * now.device.calibration_ratio
+    if now.at.mono_s - since.at.mono_s < FROZEN_AFTER_S or still_j < FROZEN_LOAD_J:
+        still = replace(well, still_since=since, still_j=still_j)
+        return Metered(meter=still, delta=delta, unmeasured_s=0.0)
+    # It has stopped: book what was drawn since it stood still, and go on by integration.
+    seen = EnergyDelta(device=now.device, start=since.at, end=now.at, energy_j=still_j, how=How.INTEGRATED)
+    away = Meter(last=replace(now, energy_j=None), counted=since, bridged_j=still_j, withheld_j=meter.withheld_j)
+    return Metered(meter=away, delta=seen, unmeasured_s=0.0)
+
+
+def _without_counter(meter: Meter, now: Reading) -> Metered:
+    delta = between(_power_only(meter.last), replace(now, energy_j=None))
+    away = replace(meter, last=replace(now, energy_j=None), bridged_j=meter.bridged_j + delta.energy_j)
+    if meter.counted is None:
+        return Metered(meter=away, delta=delta, unmeasured_s=delta.unmeasured_s)
+    # The counter may yet tell what was used in a gap.
+    waiting = replace(away, unvouched_s=meter.unvouched_s + delta.unmeasured_s)
+    return Metered(meter=waiting, delta=delta, unmeasured_s=0.0)
+
+
+def _counter_returns(meter: Meter, counted: Reading, now: Reading) -> Metered:
+    """Book what the counter saw during its outage, less what was integrated meanwhile."""
+    told = between(counted, now)
+    well = Meter(last=now, counted=now, withheld_j=meter.withheld_j, still_since=now)
+    if told.unmeasured_s > 0.0 or told.energy_j < RESUMED_RATIO * meter.bridged_j:
+        # It cannot vouch for the outage: what was integrated stands, and the count goes on from here.
+        last_interval = between(meter.last, replace(now, energy_j=None))
+        return Metered(
+            meter=well,
+            delta=last_interval,
+            unmeasured_s=meter.unvouched_s + last_interval.unmeasured_s,
+            restarted=told.how is How.RESET,
+        )
+    excess_j = meter.bridged_j - told.energy_j
+    return Metered(
+        meter=replace(well, withheld_j=well.withheld_j + max(0.0, excess_j)),
+        delta=replace(told, energy_j=max(0.0, -excess_j)),
+        unmeasured_s=0.0,
+    )
+
+
+def _power_only(reading: Reading | None) -> Reading | None:
+    return replace(reading, energy_j=None) if reading is not None else None
+
+
+def _withhold(metered: Metered) -> Metered:
+    """Take off what was booked too much earlier: never below zero, the rest later."""
+    owed_j = metered.meter.withheld_j
+    taken_j = min(owed_j, metered.delta.energy_j)
+    if taken_j <= 0.0:
+        return metered
+    return replace(
+        metered,
+        meter=replace(metered.meter, withheld_j=owed_j - taken_j),
+        delta=replace(metered.delta, energy_j=metered.delta.energy_j - taken_j),
+    )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Thread
 
 from exporters import http
@@ -18,6 +19,7 @@ from monitor.core.snapshot import Policy, Snapshot
 from monitor.errors import UsageError
 from monitor.grid import static
 from monitor.loop import Loop
+from monitor.runs import control
 from monitor.sources.supervisor import Supervisor
 
 LOG = logging.getLogger("trainwatt")
@@ -61,18 +63,53 @@ def wire(settings: Settings, *, now: Now = clock.now) -> Wiring:
 
 
 def _sources(settings: Settings, now: Now) -> tuple[Sequence[Source], Runs]:
-    if settings.mock is not None:
-        from monitor.sources.mock import Mock
+    if settings.mock is None:
+        return sensors(settings, now=now), NoRuns()
+    from monitor.sources import mock, replay
 
-        mock = Mock(settings.mock, now=now, interval_s=settings.interval)
-        return [mock], mock
+    file = Path(settings.mock)
+    if settings.mock not in mock.SCENARIOS and file.exists():
+        return replay.replay(file, now=now), NoRuns()
+    node = mock.Mock(settings.mock, now=now, interval_s=settings.interval)
+    return [node], node
+
+
+def sensors(settings: Settings, *, now: Now) -> list[Source]:
+    """Every source of this machine, those of other distributions last. Raises UsageError."""
     if not settings.sysfs.is_dir():
         raise UsageError(f"--sysfs {settings.sysfs}: no such directory; it is /sys on every Linux")
+    from monitor.sources import plugins
+    from monitor.sources.alternatives import FirstThatWorks
+    from monitor.sources.hwmon import Hwmon
     from monitor.sources.nvml.source import Nvml
-    from monitor.sources.rapl import Rapl
 
     interval_s = settings.interval
-    return [Nvml(now=now, interval_s=interval_s), Rapl(settings.sysfs, now=now, interval_s=interval_s)], NoRuns()
+    ways = cpu_sensors(settings, now=now)
+    own: list[Source] = [
+        Nvml(now=now, interval_s=interval_s, calibration=settings.calibration),
+        FirstThatWorks(ways, now=now),
+        Hwmon(settings.sysfs, now=now, interval_s=interval_s, node=True),
+    ]
+    context = plugins.Context(now=now, interval_s=interval_s, sysfs=settings.sysfs, procfs=settings.procfs)
+    return [*own, *plugins.load(context, taken=[source.name for source in (*own, *ways)])]
+
+
+def cpu_sensors(settings: Settings, *, now: Now) -> list[Source]:
+    """The ways to the energy of the CPUs, best first: never two at once, for they tell the same joules."""
+    from monitor.sources.estimate import Estimate
+    from monitor.sources.hwmon import Hwmon
+    from monitor.sources.perf import Perf
+    from monitor.sources.rapl import Rapl
+
+    sysfs, procfs, interval_s = settings.sysfs, settings.procfs, settings.interval
+    ways: list[Source] = [
+        Rapl(sysfs, now=now, interval_s=interval_s, procfs=procfs),
+        Perf(sysfs, now=now, interval_s=interval_s, procfs=procfs),
+        Hwmon(sysfs, now=now, interval_s=interval_s, node=False),
+    ]
+    if settings.estimate_cpu_tdp is not None:
+        ways.append(Estimate(procfs, tdp_w=settings.estimate_cpu_tdp, now=now, interval_s=interval_s))
+    return ways
 
 
 @contextmanager
@@ -95,9 +132,13 @@ def running(settings: Settings) -> Iterator[Loop]:
         interval_s=settings.interval,
     )
     with ExitStack() as stack:
+        stack.callback(listener.close)
+        stack.enter_context(control.serving(settings.socket, control.source_operations(supervisors)))
         threads = [supervisor.start(stop) for supervisor in supervisors]
         threads.append(loop.start(stop))
         stack.callback(_join, threads)
+        for supervisor in supervisors:
+            stack.callback(supervisor.wake)
         stack.callback(stop.set)
         stack.enter_context(http.serving(loop, listener))
         yield loop

@@ -34,7 +34,9 @@ class Settings(BaseSettings):
     listen: Annotated[str, AfterValidator(_host_and_port)] = Field(
         "127.0.0.1:9595", description="HOST:PORT of the page, the API and /metrics"
     )
-    mock: str | None = Field(None, description="simulate devices: the name of a scenario (training)")
+    mock: str | None = Field(
+        None, description="simulate devices: a scenario (training), or a file of `trainwatt record`"
+    )
     zone: str | None = Field(None, description="grid zone of this machine, such as DE, FR or EGRID-CAMX; sets grams")
     interval: float = Field(
         1.0,
@@ -47,6 +49,23 @@ class Settings(BaseSettings):
         1.0, ge=1.0, le=10.0, allow_inf_nan=False, description="power usage effectiveness of the site, for grams only"
     )
     sysfs: Path = Field(Path("/sys"), description="root of the kernel's device tree")
+    procfs: Path = Field(Path("/proc"), description="root of the kernel's process tree")
+    estimate_cpu_tdp: float | None = Field(
+        None,
+        gt=0.0,
+        le=10_000.0,
+        allow_inf_nan=False,
+        description="opt in to an estimate of CPU power (+-30 %) where no sensor is: thermal design power, in watts",
+    )
+    calibration: dict[str, Annotated[float, Field(ge=0.5, le=2.0)]] = Field(
+        default_factory=dict,
+        description="factors for the joules of single devices by id, from a comparison with a meter; 1 unless given",
+    )
+    socket: Path | None = Field(
+        None,
+        description="Unix socket for trainwatt's own commands; default /run/trainwatt/socket for root, else in the "
+        "user's runtime directory",
+    )
 
     @classmethod
     def settings_customise_sources(  # noqa: D102  (of pydantic-settings)

@@ -12,7 +12,10 @@ from monitor.errors import TrainwattError
 VERBS = {
     "serve": "Meter this machine and serve the figures over HTTP.",
     "check": "Tell which sensors there are, what they give, and what is missing.",
+    "record": "Write down what the sensors answer, for a replay with --mock FILE.",
     "config": "Show every setting and where it came from.",
+    "release": "Close a source, such as nvml, so that its driver can be changed.",
+    "resume": "Open a released source again.",
 }
 """Verb and its one line of help; `monitor/cli/VERB.py` holds the command of the same name."""
 

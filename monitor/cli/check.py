@@ -11,95 +11,108 @@ from monitor import app, clock
 from monitor.cli.options import load_settings, settings_flags
 from monitor.config import Settings
 from monitor.core.energy import method_of
-from monitor.core.model import Component, Reading
+from monitor.core.model import Component, Origin, PowerSignal, Reading
 from monitor.core.ports import Source
 from monitor.errors import SourceError
+from monitor.sources.alternatives import FirstThatWorks
+from monitor.sources.estimate import ERROR_BAND_RATIO
+from monitor.sources.hwmon import Hwmon
 
 NEVER_MEASURED = ("fans", "network", "disks", "power supply losses")
 
 
 @click.command()
-@settings_flags("mock", "zone", "interval", "sysfs")
+@settings_flags("mock", "zone", "interval", "sysfs", "procfs", "estimate_cpu_tdp")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 def check(config: Path | None, as_json: bool, **flags: Any) -> None:  # noqa: FBT001  (click passes flags so)
     """Exit 0 when something can be measured, 1 when nothing can."""
     loaded = load_settings(config, flags)
-    findings = _inspect(loaded.settings)
+    findings = inspect(loaded.settings)
     if as_json:
         click.echo(json.dumps(findings, indent=2))
     else:
-        for line in _lines(findings):
+        for line in words(findings):
             click.echo(line)
     sys.exit(0 if any(source["devices"] for source in findings["sources"]) else 1)
 
 
-def _lines(findings: dict[str, Any]) -> list[str]:
-    lines: list[str] = []
-    for source in findings["sources"]:
-        state = f"{len(source['devices'])} devices" if source["devices"] else "nothing"
-        lines.append(f"{source['source']}: {state}")
-        lines += [f"  ! {problem}" for problem in source["problems"]]
-        lines += [
-            f"  {device['id']}  {device['component']}  {device['model'] or '-'}  energy by {device['energy_by']}"
-            for device in source["devices"]
-        ]
-    grid = findings["grid"]
-    lines.append(f"grid: {grid['text']}")
-    lines.append(f"not measured: {', '.join(findings['not_measured'])}")
-    return lines
-
-
-def _inspect(settings: Settings) -> dict[str, Any]:
+def inspect(settings: Settings) -> dict[str, Any]:
     """Open and read each source once. Raises UsageError for settings that cannot be meant."""
     wiring = app.wire(settings)
-    sources = [_look(source) for source in wiring.sources]
-    found = {device["component"] for source in sources for device in source["devices"]}
-    missing = [part for part in (Component.GPU, Component.CPU, Component.DRAM) if part not in found]
+    sources: list[dict[str, Any]] = []
+    for source in wiring.sources:
+        taken = ""
+        for member in source.members if isinstance(source, FirstThatWorks) else (source,):
+            seen = _look(member)
+            if taken and seen["devices"]:
+                seen |= {"state": "not used", "devices": [], "note": f"{taken} tells the same joules"}
+            taken = taken or (seen["source"] if seen["devices"] else "")
+            sources.append(seen)
+    devices = [device for source in sources for device in source["devices"]]
+    summed = sorted({device["component"] for device in devices if device["summed"] and not device["estimated"]})
+    estimated = sorted({device["component"] for device in devices if device["estimated"]})
+    missing = [part for part in (Component.GPU, Component.CPU, Component.DRAM) if part not in (*summed, *estimated)]
     return {
         "sources": sources,
-        "grid": _grid(wiring),
+        "summed": summed,
+        "estimated": estimated,
         "not_measured": [*missing, *NEVER_MEASURED],
+        "grid": _grid(wiring),
     }
 
 
 def _look(source: Source) -> dict[str, Any]:
+    seen: dict[str, Any] = {"source": source.name, "state": "used", "period_s": None, "devices": [], "problems": []}
     try:
         source.open()
+        try:
+            readout = source.read()
+        finally:
+            source.close()
     except SourceError as error:
-        return {"source": source.name, "devices": [], "problems": [str(error)]}
-    try:
-        readout = source.read()
-    except SourceError as error:
-        return {"source": source.name, "devices": [], "problems": [str(error)]}
-    finally:
-        source.close()
-    return {
-        "source": source.name,
-        "period_s": source.period_s,
-        "devices": [_device(reading) for reading in readout.readings],
-        "problems": sorted({failure.message for failure in readout.failures}),
-    }
+        return seen | {"state": error.reason, "problems": [str(error)]} | _unused(source)
+    return (
+        seen
+        | {
+            "period_s": source.period_s,
+            "devices": [_device(reading) for reading in readout.readings],
+            "problems": sorted({*(failure.message for failure in readout.failures), *readout.notes}),
+        }
+        | _unused(source)
+    )
+
+
+def _unused(source: Source) -> dict[str, Any]:
+    if not isinstance(source, Hwmon):
+        return {}
+    return {"seen_not_used": [f"{unused.chip} {unused.label}: {unused.why}" for unused in source.seen_not_used()]}
 
 
 def _device(reading: Reading) -> dict[str, Any]:
-    has_energy = reading.energy_j is not None or reading.power_w is not None
+    device = reading.device
+    tells = reading.energy_j is not None or reading.power_w is not None
     return {
-        "id": reading.device.id,
-        "component": reading.device.component,
-        "model": reading.device.model,
-        "index": reading.device.index,
-        "energy_by": str(method_of(reading)) if has_energy else "nothing: no counter and no power sensor",
-        "plausible_power_w": reading.device.max_power_w,
+        "id": device.id,
+        "component": device.component,
+        "model": device.model,
+        "index": device.index,
+        "method": method_of(reading) if tells else None,
+        "signal": reading.power_signal if tells and reading.energy_j is None else None,
+        "summed": device.is_part,
+        "within": device.within,
+        "estimated": device.origin is Origin.ESTIMATED,
+        "error_band_ratio": ERROR_BAND_RATIO if device.origin is Origin.ESTIMATED else None,
+        "plausible_power_w": device.max_power_w,
+        "calibration_ratio": device.calibration_ratio,
+        "slices": list(device.slices),
     }
 
 
 def _grid(wiring: app.Wiring) -> dict[str, Any]:
     slots = wiring.grid.intensities(clock.now())
     if not slots:
-        return {
-            "zone": None,
-            "text": "no zone is set, so grams are absent; set one with --zone DE or TRAINWATT_ZONE=DE",
-        }
+        hint = "no zone is set, so grams are absent; set one with --zone DE or TRAINWATT_ZONE=DE"
+        return {"zone": None, "text": hint}
     slot = slots[0]
     return {
         "zone": slot.zone,
@@ -109,3 +122,41 @@ def _grid(wiring: app.Wiring) -> dict[str, Any]:
         "provider": slot.provider,
         "text": f"{slot.zone} {slot.grams_per_kilowatthour:g} g/kWh, {slot.quality}: {slot.detail}",
     }
+
+
+def words(findings: dict[str, Any]) -> list[str]:
+    """The findings as lines for people."""
+    lines: list[str] = []
+    for source in findings["sources"]:
+        count, every = len(source["devices"]), source["period_s"]
+        state = f"{count} {'device' if count == 1 else 'devices'}, read every {every:g} s" if count else source["state"]
+        lines.append(f"{source['source']}: {state}" + (f": {source['note']}" if "note" in source else ""))
+        lines += [f"  ! {problem}" for problem in source["problems"]]
+        lines += [f"  {_device_words(device)}" for device in source["devices"]]
+        lines += [f"  - seen, not used: {unused}" for unused in source.get("seen_not_used", [])]
+    lines.append(
+        f"summed: {', '.join(findings['summed']) or 'nothing'} (disjoint parts, so that no joule counts twice)"
+    )
+    if findings["estimated"]:
+        lines.append(f"estimated, apart from the sum: {', '.join(findings['estimated'])}")
+    lines.append(f"not measured: {', '.join(findings['not_measured'])}")
+    lines.append(f"grid: {findings['grid']['text']}")
+    return lines
+
+
+HOW = {
+    "counter": "energy counter",
+    "integrated": "power, integrated",
+    "estimated": f"estimate from utilisation, +-{ERROR_BAND_RATIO:.0%}",
+    "simulated": "simulated",
+}
+
+
+def _device_words(device: dict[str, Any]) -> str:
+    how = HOW[device["method"]] if device["method"] else "no counter and no power sensor: unmeasured"
+    if device["signal"] is PowerSignal.INSTANT:
+        how += " at 10 Hz (a sensor of the moment)"
+    place = "" if device["summed"] else f"; within {device['within']}: shown, never added"
+    slices = f"; {len(device['slices'])} MIG slices share it" if device["slices"] else ""
+    factor = f"; x {device['calibration_ratio']:g}" if device["calibration_ratio"] != 1.0 else ""
+    return f"{device['id']}  {device['component']}  {device['model'] or '-'}  {how}{factor}{slices}{place}"

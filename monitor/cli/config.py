@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from monitor.cli.options import load_settings, settings_flags
+from monitor.cli.options import PLACEHOLDERS, load_settings, settings_flags
 
 
 @click.command()
-@settings_flags("listen", "mock", "zone", "interval", "pue", "sysfs")
+@settings_flags(*PLACEHOLDERS)
 def config(config: Path | None, **flags: Any) -> None:
     """Show every setting, its origin and what it is for."""
     loaded = load_settings(config, flags)

@@ -13,11 +13,14 @@ Command = Callable[..., Any]
 
 PLACEHOLDERS = {
     "listen": "HOST:PORT",
-    "mock": "SCENARIO",
+    "mock": "[SCENARIO|FILE]",
     "zone": "ZONE",
     "interval": "SECONDS",
     "pue": "RATIO",
     "sysfs": "DIR",
+    "procfs": "DIR",
+    "estimate_cpu_tdp": "WATTS",
+    "socket": "PATH",
 }
 
 

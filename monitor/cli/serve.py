@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from monitor import app
-from monitor.cli.options import load_settings, log_to_stderr, settings_flags
+from monitor.cli.options import PLACEHOLDERS, load_settings, log_to_stderr, settings_flags
 
 
 @click.command()
-@settings_flags("listen", "mock", "zone", "interval", "pue", "sysfs")
+@settings_flags(*PLACEHOLDERS)
 def serve(config: Path | None, **flags: Any) -> None:
     """Meter this machine until SIGTERM or SIGINT."""
     loaded = load_settings(config, flags)

@@ -10,6 +10,7 @@ from monitor.core.carbon import price
 from monitor.core.energy import EnergyDelta, How
 from monitor.core.meter import Meter
 from monitor.core.model import (
+    Component,
     Instant,
     Method,
     Origin,
@@ -60,6 +61,7 @@ class _Turn:
 
     def read(self, reading: Reading) -> None:
         """Book what one device used since its last reading."""
+        reading = self._placed(reading)
         entry = self.devices.get(reading.device.id)
         if entry is None:
             entry = DeviceTotals(device=reading.device, energy_j=MappingProxyType({}), last_at=reading.at)
@@ -85,6 +87,14 @@ class _Turn:
             crosscheck=crosscheck.check(entry.crosscheck, reading, delta),
             last_at=reading.at,
         )
+
+    def _placed(self, reading: Reading) -> Reading:
+        """The reading, as an overlap where its joules are in a module's: a module that is a part contains its CPUs."""
+        if reading.device.within or reading.device.component not in (Component.CPU, Component.DRAM):
+            return reading
+        modules = [e.device.id for e in self.devices.values() if e.device.component is Component.MODULE]
+        parts = [device_id for device_id in modules if self.devices[device_id].device.is_part]
+        return replace(reading, device=replace(reading.device, within=parts[0])) if parts else reading
 
     def fail(self, failure: ReadFailure) -> None:
         """Drop the baseline of a device that fell away: its counter may restart unseen."""

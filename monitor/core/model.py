@@ -143,6 +143,8 @@ class Readout:
     failures: tuple[ReadFailure, ...] = ()
     processes: tuple[Processes, ...] = ()
     """Of the devices that were asked this time."""
+    notes: tuple[str, ...] = ()
+    """What is not as it should be and lasts: shown and told like failures, but counted with none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,10 @@ class Mock:
 
     def __init__(self, scenario: str, *, now: Now, interval_s: float, seed: int = 0) -> None:
         if scenario not in SCENARIOS:
-            raise UsageError(f"unknown mock scenario {scenario!r}; there is: {', '.join(SCENARIOS)}")
+            known = ", ".join(SCENARIOS)
+            raise UsageError(
+                f"no scenario and no recording {scenario!r}; there is: {known}, or a file of trainwatt record"
+            )
         self.period_s = interval_s
         self._now = now
         self._start = now()

@@ -3,16 +3,19 @@ r"""One thread a source: timing, retry with back-off, health, failure records, l
     thread of the source                    loop
     open -> read -> read -> ...      drain() takes what has been read since
        \-> SourceError -> back-off -> open
+       \-> release() -> closed until resume() or the limit -> open
 
 The source itself only reads. Whatever it raises ends here as a count, a line for people and another try.
 """
 
 import logging
 from collections import Counter, deque
-from threading import Event, Thread
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from threading import Event, Lock, Thread
 
 from monitor import clock
-from monitor.core.model import Readout, SourceHealth
+from monitor.core.model import Instant, Readout, SourceHealth
 from monitor.core.ports import Now, Source
 from monitor.errors import SourceBroken, SourceError
 
@@ -35,12 +38,89 @@ class Supervisor:
         self._said: deque[tuple[Readout, SourceHealth]] = deque(maxlen=QUEUED_TICKS)
         self._failures: Counter[str] = Counter()
         self._told = ""
+        self._answering = False
+        """Whether the last read came back, be it with failures."""
         self._health = self._taken = SourceHealth(source=source.name)
         self.tried = Event()
         """Set once the source has been tried, whatever came of it."""
+        self._wake = Event()
+        self._orders = Lock()
+        """Guards the two below: the orders of other threads, carried out by the thread of the source."""
+        self._until: Instant | None = None
+        self._waiting: list[Future[Instant | None]] = []
+        self._released = False
+
+    @property
+    def name(self) -> str:
+        """The label `source`."""
+        return self._source.name
 
     def tick(self) -> float:
-        """Open if need be, read once, and return the moment (steady clock, s) at which the next read is due."""
+        """Open if need be, read once, and return the moment (steady clock, s) at which the next read is due.
+
+        A released source is closed instead, and due when its release ends.
+        """
+        until, waiting = self._take_orders()
+        due_s = self._read() if until is None else self._stay_closed(until)
+        for done in waiting:
+            if done.set_running_or_notify_cancel():
+                done.set_result(until)
+        return due_s
+
+    def release(self, limit_s: float) -> Future[Instant | None]:
+        """Close the source for so long; of several releases the longest holds. From any thread, at any time.
+
+        The result comes when it is closed, and is the moment at which it opens by itself; None = it is not closed,
+        since the release was over before a call into the driver returned.
+        """
+        done: Future[Instant | None] = Future()
+        with self._orders:
+            at = self._now()
+            until = Instant(at.mono_s + limit_s, at.wall_s + limit_s)
+            if self._until is None or self._until.mono_s < until.mono_s:
+                self._until = until
+            self._waiting.append(done)
+        self._wake.set()
+        return done
+
+    def resume(self) -> Future[Instant | None] | None:
+        """End a release. The result comes when the source has been tried; None at once = it was not released."""
+        with self._orders:
+            if self._until is None:
+                return None
+            self._until = None
+            done: Future[Instant | None] = Future()
+            self._waiting.append(done)
+        self._wake.set()
+        return done
+
+    def wake(self) -> None:
+        """Tick now, or end if `stop` has been set: the thread sleeps until it is due."""
+        self._wake.set()
+
+    def _take_orders(self) -> tuple[Instant | None, list[Future[Instant | None]]]:
+        with self._orders:
+            if self._until is not None and self._until.mono_s <= self._now().mono_s:
+                self._until = None
+            waiting, self._waiting = self._waiting, []
+            return self._until, waiting
+
+    def _stay_closed(self, until: Instant) -> float:
+        self._close()
+        self._retry_s = FIRST_RETRY_S
+        if not self._released:
+            self._released = True
+            self._failures["released"] += 1
+        ends = datetime.fromtimestamp(until.wall_s, UTC)
+        problem = f"released until {ends:%H:%M:%S} UTC; trainwatt resume {self.name} opens it earlier"
+        if problem != self._told:
+            self._told = problem
+            LOG.info("%s: %s", self.name, problem)
+        self._say_down(problem)
+        return until.mono_s
+
+    def _read(self) -> float:
+        self._released = False
         started = self._now()
         try:
             if not self._open:
@@ -57,17 +137,18 @@ class Supervisor:
         skipped = round((due_s - nominal_s) / self._source.period_s)
         self._failures.update(failure.reason for failure in readout.failures)
         self._retry_s = FIRST_RETRY_S
-        self._tell_up(readout)
+        problem = "; ".join(sorted({*(failure.message for failure in readout.failures), *readout.notes}))
+        self._tell_up(readout, problem)
         self._say(
             readout,
             SourceHealth(
                 source=self._source.name,
-                up=True,
+                up=bool(readout.readings) or not problem,
                 last_success=ended if readout.readings else self._health.last_success,
                 read_duration_s=ended.mono_s - started.mono_s,
                 failures=tuple(sorted(self._failures.items())),
                 late_ticks=self._health.late_ticks + skipped,
-                problem="; ".join(sorted({failure.message for failure in readout.failures})),
+                problem=problem,
             ),
         )
         return due_s
@@ -91,27 +172,43 @@ class Supervisor:
 
     def run(self, stop: Event) -> None:
         """Tick until told to stop, then close the source."""
-        while not stop.is_set():
+        while True:
+            # Cleared before anything is looked at: whoever sets it afterwards is heard.
+            self._wake.clear()
+            if stop.is_set():
+                break
             due_s = self.tick()
             self.tried.set()
-            clock.wait_until(due_s, stop)
-        if self._open:
-            self._source.close()
+            clock.wait_until(due_s, self._wake)
+        self._close()
 
     def start(self, stop: Event) -> Thread:
-        """Run in a thread of its own. It is a daemon thread: a driver that hangs must not hold up the exit."""
+        """Run in a thread of its own until `stop` is set, which `wake` makes it see at once.
+
+        It is a daemon thread: a driver that hangs must not hold up the exit.
+        """
         thread = Thread(target=self.run, args=(stop,), name=f"source-{self._source.name}", daemon=True)
         thread.start()
         return thread
 
-    def _failed(self, error: SourceError) -> float:
+    def _close(self) -> None:
         if self._open:
             self._open = False
             self._source.close()
+
+    def _failed(self, error: SourceError) -> float:
+        self._close()
         self._failures[error.reason] += 1
         if str(error) != self._told:
             self._told = str(error)
             LOG.log(logging.INFO if error.reason == "absent" else logging.WARNING, "%s: %s", self._source.name, error)
+        self._say_down(str(error))
+        wait_s = self._retry_s if isinstance(error, SourceBroken) else LONGEST_RETRY_S
+        self._retry_s = min(self._retry_s * 2, LONGEST_RETRY_S)
+        return self._now().mono_s + wait_s
+
+    def _say_down(self, problem: str) -> None:
+        self._answering = False
         self._say(
             Readout(),
             SourceHealth(
@@ -119,19 +216,16 @@ class Supervisor:
                 last_success=self._health.last_success,
                 failures=tuple(sorted(self._failures.items())),
                 late_ticks=self._health.late_ticks,
-                problem=str(error),
+                problem=problem,
             ),
         )
-        wait_s = self._retry_s if isinstance(error, SourceBroken) else LONGEST_RETRY_S
-        self._retry_s = min(self._retry_s * 2, LONGEST_RETRY_S)
-        return self._now().mono_s + wait_s
 
-    def _tell_up(self, readout: Readout) -> None:
-        told = "; ".join(sorted({failure.message for failure in readout.failures}))
-        if not self._health.up:
+    def _tell_up(self, readout: Readout, problem: str) -> None:
+        if not self._answering:
             LOG.info("%s: reading %d devices", self._source.name, len(readout.readings))
-        if told and told != self._told:
-            LOG.warning("%s: %s", self._source.name, told)
-        elif not told and self._told and self._health.up:
+        if problem and problem != self._told:
+            LOG.warning("%s: %s", self._source.name, problem)
+        elif not problem and self._told and self._answering:
             LOG.info("%s: well again", self._source.name)
-        self._told = told
+        self._answering = True
+        self._told = problem

@@ -35,7 +35,7 @@ LEGACY = f"MIG-{A}/1/0"
         ("PU-4e81b", ()),  # `lstrip("MIG-")` made this of a UUID elsewhere
         ("void", ()),
         ("none", ()),
-        ("٠", ()),  # only ASCII digits are an index
+        ("\N{ARABIC-INDIC DIGIT ZERO}", ()),  # only ASCII digits are an index
     ],
 )
 def test_the_grammar(text: str | None, seen: tuple[str, ...]) -> None:

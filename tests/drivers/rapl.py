@@ -87,6 +87,18 @@ def amd_dies(dies: int = 2) -> list[Zone]:
     return [replace(zone, range_uj=RANGE_15_UJ, max_power_w=None) for zone in zones]
 
 
+def intel_dies(dies: int = 2) -> list[Zone]:
+    """One package of Cascade Lake-AP: each die has counters of its own, which differ."""
+    return [z for die in range(dies) for z in package(die, level_w=100.0 + 50.0 * die, name=f"package-0-die-{die}")]
+
+
+def cpu_of(vendor: str, directory: Path) -> Path:
+    """Write a procfs whose cpuinfo names this vendor, and return its root."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 6\n\n")
+    return directory
+
+
 def mmio_duplicate(original: Zone) -> Zone:
     """Return the second door to the counter of a package, which laptops have."""
     return replace(original, id=original.id.replace("intel-rapl", "intel-rapl-mmio", 1))
@@ -161,6 +173,12 @@ class RaplTree:
         # A nanojoule more, so that rounding does not take a microjoule off a round sum.
         return (base_uj + int(1e6 * energy_j + 1e-3)) % zone.range_uj
 
+    def add(self, zone: Zone) -> None:
+        """Let a zone appear."""
+        with self._lock:
+            self._zones[zone.id] = zone
+            self._create(zone)
+
     def drive(self, zone_id: str, waveform: Waveform) -> None:
         """Let a zone draw this and nothing else, past included."""
         self._change(zone_id, replace(self._zones[zone_id], waveform=waveform))
@@ -180,6 +198,12 @@ class RaplTree:
                 self._untouched.add(gone)
                 (self.powercap / gone).unlink(missing_ok=True)
             shutil.rmtree(self._devices / self._zones[zone_id].path)
+
+    def mask(self) -> None:
+        """Hide what the links of the class lead to, as container runtimes do."""
+        with self._lock:
+            self._untouched.update(self._zones)
+            shutil.rmtree(self._devices)
 
     def deny(self, zone_id: str) -> None:
         """Let energy_uj be refused with EACCES to whoever opens it, root too where /sys allows it.

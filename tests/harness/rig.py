@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from monitor.core.model import Instant, Intensity, Run
-from monitor.core.ports import Source
+from monitor.core.ports import Now, Source
 from monitor.core.snapshot import DeviceTotals, Policy, Snapshot
 from monitor.loop import LAG_S, Loop
 from monitor.sources.nvml.source import Nvml
@@ -108,6 +108,21 @@ class Rig:
             self._driver.set_virtual(at_s)
         if self._tree is not None:
             self._tree.update(at_s)
+
+
+class FileRig(Rig):
+    """A rig whose sources are made for its clock, and whose files are brought up to date with it."""
+
+    def __init__(
+        self, *make: Callable[[Now], Source], follow: Sequence[Callable[[float], None]] = (), runs: Sequence[Run] = ()
+    ) -> None:
+        self._follow = follow
+        super().__init__(sources=[one(self.now) for one in make], runs=runs)
+
+    def _set(self, at_s: float) -> None:
+        for update in self._follow:
+            update(at_s)
+        super()._set(at_s)
 
 
 def tree_root(directory: Path) -> Path:

@@ -1,13 +1,20 @@
 """The supervisor: whatever a source does, it ends as a count, one line for people and another try."""
 
 import logging
+import threading
 from itertools import pairwise
+from threading import Event
 
 import pytest
 
+from monitor import clock
 from monitor.core.model import Component, Device, Instant, ReadFailure, Reading, Readout
 from monitor.errors import SourceAbsent, SourceBroken, SourceDenied, SourceError
 from monitor.sources.supervisor import Supervisor
+from tests.conftest import MakeDriver
+from tests.drivers.nvml import FakeGpu
+from tests.drivers.waveform import Const
+from tests.harness.rig import Rig
 
 DEVICE = Device(id="d", component=Component.CPU, source="script", max_power_w=100.0)
 
@@ -121,3 +128,186 @@ def test_drain_gives_every_reading_once() -> None:
     assert [1, 1, 0] == [len(readout.readings) for readout in readouts]
     assert not health.up
     assert ([], health) == supervisor.drain()
+
+
+def test_a_released_source_is_closed_until_its_limit() -> None:
+    """It is closed by the next tick, not tried again before the limit, counted once, and then read on its deadlines."""
+    script = Script(0.25, 0.0, 0.0)
+    supervisor = Supervisor(script, now=script.now)
+    supervisor.tick()
+    closed = supervisor.release(60.0)
+
+    assert not closed.done()
+    due_s = supervisor.tick()
+
+    assert (160.25, 1, 1) == (due_s, script.opened, script.closed)
+    assert closed.result(0) == Instant(160.25, 1.79e9 + 160.25)
+    assert (False, (("released", 1),)) == (supervisor.health.up, supervisor.health.failures)
+    assert supervisor.health.last_success == Instant(100.25, 1.79e9 + 100.25)
+    assert "trainwatt resume script opens it earlier" in supervisor.health.problem
+    assert "released until 14:16:00 UTC" in supervisor.health.problem
+    script.at_s = 160.0
+
+    assert supervisor.tick() == 160.25
+    script.at_s = 160.25
+
+    assert supervisor.tick() == 161.0
+    assert (True, "", 2, 1) == (supervisor.health.up, supervisor.health.problem, script.opened, script.closed)
+    assert (("released", 1),) == supervisor.health.failures
+
+
+def test_releasing_twice_extends() -> None:
+    """The later end holds, whichever was asked for last; both are told it, and the failure is counted once."""
+    script = Script()
+    supervisor = Supervisor(script, now=script.now)
+    first, longer, shorter = (supervisor.release(limit_s) for limit_s in (30.0, 90.0, 60.0))
+
+    assert supervisor.tick() == 190.0
+    assert [190.0] * 3 == [until.mono_s for one in (first, longer, shorter) if (until := one.result(0))]
+    script.at_s = 150.0
+    supervisor.release(90.0)
+
+    assert supervisor.tick() == 240.0
+    assert (("released", 1),) == supervisor.health.failures
+    assert (0, 0) == (script.opened, script.closed)
+
+
+def test_a_resumed_source_is_tried_at_once() -> None:
+    """Resuming ends the release early; what is not released is left alone and says so by None."""
+    script = Script(0.0, SourceBroken("still away"), 0.0)
+    supervisor = Supervisor(script, now=script.now)
+
+    assert supervisor.resume() is None
+    supervisor.tick()
+    supervisor.release(900.0)
+    supervisor.tick()
+    tried = supervisor.resume()
+
+    assert supervisor.resume() is None
+    assert supervisor.tick() == 101.0
+    assert tried is not None
+    assert tried.result(0) is None
+    assert ("still away", (("broken", 1), ("released", 1))) == (supervisor.health.problem, supervisor.health.failures)
+
+
+def test_a_release_that_is_overtaken_says_so() -> None:
+    """A release that was resumed, or ran out, before the driver returned has no end to tell: it did not close."""
+    script = Script(0.0, 0.0)
+    supervisor = Supervisor(script, now=script.now)
+    resumed = supervisor.release(900.0)
+    supervisor.resume()
+    supervisor.tick()
+    late = supervisor.release(5.0)
+    script.at_s += 10.0
+    supervisor.tick()
+
+    assert (None, None) == (resumed.result(0), late.result(0))
+    assert (1, 0) == (script.opened, script.closed)
+
+
+def test_a_release_forgets_the_back_off() -> None:
+    """What failed for long before it was released is tried with fresh patience afterwards."""
+    script = Script(*[SourceBroken("gone")] * 8)
+    supervisor = Supervisor(script, now=script.now)
+    for _ in range(7):
+        supervisor.tick()
+    supervisor.release(10.0)
+    script.at_s = supervisor.tick()
+
+    assert supervisor.tick() == script.at_s + 1.0
+
+
+def test_nobody_waits_for_an_answer_that_is_not_wanted() -> None:
+    """A client that has gone takes its question with it; the order stands."""
+    script = Script(0.0)
+    supervisor = Supervisor(script, now=script.now)
+    supervisor.release(900.0).cancel()
+
+    assert supervisor.tick() == 1000.0
+
+
+class Still(Script):
+    """A source that is read once an hour, and says from which thread it is touched."""
+
+    period_s = 3600.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[int] = set()
+
+    def open(self) -> None:
+        """Note the thread."""
+        self.threads.add(threading.get_ident())
+        super().open()
+
+    def close(self) -> None:
+        """Note the thread."""
+        self.threads.add(threading.get_ident())
+        super().close()
+
+    def read(self) -> Readout:
+        """One good reading."""
+        self.threads.add(threading.get_ident())
+        return self.well()
+
+
+def test_orders_wake_the_thread_of_the_source() -> None:
+    """Release, resume and the end are carried out at once, though the next read is an hour away, in one thread."""
+    source, stop = Still(), Event()
+    supervisor = Supervisor(source, now=clock.now)
+    thread = supervisor.start(stop)
+
+    assert supervisor.tried.wait(10)
+    assert supervisor.release(900.0).result(10) is not None
+    assert (1, 1, False) == (source.opened, source.closed, supervisor.health.up)
+    tried = supervisor.resume()
+
+    assert tried is not None
+    assert tried.result(10) is None
+    assert (2, 1, True) == (source.opened, source.closed, supervisor.health.up)
+    stop.set()
+    supervisor.wake()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert ({thread.ident}, 2) == (source.threads, source.closed)
+
+
+def test_the_counter_tells_what_was_used_during_a_release(make_driver: MakeDriver) -> None:
+    """A counter that survived the release is booked when the source is back: no joule is lost, none unmeasured."""
+    driver = make_driver()
+    driver.wave(0, 0.0, Const(400.0))
+    rig = Rig(driver=driver)
+    gpu = driver.uuid(0)
+    rig.go(10.0)
+    rig.supervisors[0].release(60.0)
+    before_j = rig.energy_j(gpu)
+    rig.go(30.0)
+
+    assert rig.device(gpu).power_w is None
+    assert rig.energy_j(gpu) == pytest.approx(before_j, abs=400.0)
+    assert rig.loop.snapshot.sources[0].problem.startswith("released until")
+    rig.go(40.0)
+
+    assert rig.device(gpu).power_w == pytest.approx(400.0)
+    assert rig.energy_j(gpu) == pytest.approx(400.0 * 80.0, abs=45.0)
+    assert (0.0, 0) == (rig.device(gpu).unmeasured_s, rig.device(gpu).resets)
+
+
+def test_a_driver_reloaded_during_a_release_costs_that_time(make_driver: MakeDriver) -> None:
+    """A counter that begins anew is a reset: the time of the release is unmeasured, and joules flow on afterwards."""
+    driver = make_driver([FakeGpu(base_mj=9_000_000_000)])
+    driver.wave(0, 0.0, Const(400.0))
+    rig = Rig(driver=driver)
+    gpu = driver.uuid(0)
+    rig.go(10.0)
+    rig.supervisors[0].release(60.0)
+    rig.go(30.0)
+    driver.reload(1035.0)
+    driver.set_versions("580.10.01", "13.580.10.01")
+    rig.go(60.0)
+
+    assert rig.device(gpu).power_w == pytest.approx(400.0)
+    assert rig.device(gpu).resets == 1
+    assert rig.device(gpu).unmeasured_s == pytest.approx(61.0, abs=1.5)
+    assert rig.energy_j(gpu) == pytest.approx(400.0 * (100.0 - rig.device(gpu).unmeasured_s), abs=45.0)

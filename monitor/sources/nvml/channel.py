@@ -34,9 +34,10 @@ class Channel:
     """Calls that this GPU does not offer, until the library is opened anew."""
 
     @property
-    def integrated(self) -> bool:
-        """Whether its joules must be integrated from watts now."""
-        return self.energy is None or self.energy in self.off or self.counter_away
+    def hurried(self) -> bool:
+        """Whether its joules must be integrated from watts now, at 10 Hz. What only overlaps is not worth the calls."""
+        integrated = self.energy is None or self.energy in self.off or self.counter_away
+        return integrated and self.device.is_part
 
 
 def channels_of(handle: Handle, info: GpuInfo) -> list[Channel]:

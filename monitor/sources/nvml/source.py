@@ -76,6 +76,8 @@ class Nvml:
         self._gpus: list[_Gpu] = []
         self._lost: list[_Lost] = []
         self._reader: ProcessReader | None = None
+        self._standing: tuple[str, ...] = ()
+        """What was wrong when all GPUs were last read."""
         self._all_due_s = self._telemetry_due_s = -math.inf
 
     def open(self) -> None:
@@ -105,8 +107,8 @@ class Nvml:
         everything = started_s >= self._all_due_s
         if everything:
             self._all_due_s = clock.next_deadline_s(started_s, self._interval_s) - INTEGRATION_PERIOD_S / 2
-        due = [(gpu, channel) for gpu in self._gpus for channel in gpu.channels if everything or channel.integrated]
-        failures = [failure for lost in self._lost for failure in lost.failures]
+        due = [(gpu, channel) for gpu in self._gpus for channel in gpu.channels if everything or channel.hurried]
+        failures = [failure for lost in self._lost for failure in lost.failures] if everything else []
         counted = self._counters(due, failures, everything=everything)
         readings = [reading for gpu, channel, seen in counted if (reading := self._with_power(gpu, channel, seen))]
         processes: tuple[Processes, ...] = ()
@@ -114,9 +116,11 @@ class Nvml:
             telemetry = {gpu.device.id: self._telemetry(gpu) for gpu in self._gpus}
             readings = [replace(reading, telemetry=telemetry.get(reading.device.id)) for reading in readings]
             processes = self._processes()
-        integrating = any(channel.integrated for gpu in self._gpus for channel in gpu.channels)
+        integrating = any(channel.hurried for gpu in self._gpus for channel in gpu.channels)
         self.period_s = min(INTEGRATION_PERIOD_S, self._interval_s) if integrating else self._interval_s
-        return Readout(readings=tuple(readings), failures=tuple(failures), processes=processes)
+        if everything:
+            self._standing = tuple(failure.message for failure in failures)
+        return Readout(readings=tuple(readings), failures=tuple(failures), processes=processes, notes=self._standing)
 
     def close(self) -> None:
         """Give every handle back."""

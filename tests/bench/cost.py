@@ -1,0 +1,97 @@
+"""What the daemon takes of the machine it meters: CPU beside the bare loop in the same window, and memory after it."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import bare, node
+from tests.bench.processes import child, cpu_s, resident_mib
+from tests.bench.report import Line
+from tests.bench.scraper import scraping
+from tests.drivers import nvml
+from tests.harness.daemon import daemon
+
+SETTLE_S = 6.0
+"""Imports, the first scrape and one round of telemetry are start, not steady cost."""
+SCRAPE_EVERY_S = 15.0
+TREE_HZ = 2.0
+"""The tree's own thread is in this process, yet it takes the processor's caches with it."""
+MOST_MIB = 60.0
+TITLE = (
+    f"cost: 8 GPUs, 2 packages with dram, no run, a scrape each {SCRAPE_EVERY_S:g} s (gzip, OpenMetrics);\n"
+    "bare = the same driver calls and file reads at the same rate in the same window"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """One rate of reading and what it may cost."""
+
+    name: str
+    counter: bool
+    allowance_percent: float
+    """Of a core, above the bare loop."""
+
+
+MODES = (Mode("1 Hz, energy counter", True, 0.25), Mode("10 Hz, integrated power", False, 1.0))  # noqa: FBT003
+
+
+def measure(scratch: Path, seconds: float) -> list[Line]:
+    """CPU in % of a core and resident MiB, for each mode over its own window."""
+    library = nvml.build(scratch)
+    lines: list[Line] = []
+    for number, mode in enumerate(MODES):
+        lines += _measure(scratch, library, mode, seconds, number)
+    return lines
+
+
+def _measure(scratch: Path, library: Path, mode: Mode, seconds: float, number: int) -> list[Line]:
+    driver = node.working_driver(scratch / f"cost-{number}.conf", counter=mode.counter)
+    env = driver.environment(library.parent)
+    tree = node.two_sockets(scratch / f"cost-{number}-sys")
+    command = [sys.executable, bare.__file__, str(tree.root), "counter" if mode.counter else "power"]
+    with (
+        tree.running(TREE_HZ),
+        daemon("--sysfs", str(tree.root), log=scratch / f"cost-{number}.log", env=env) as served,
+        child(command, env=env, log=scratch / f"bare-{number}.log") as loop,
+        scraping(served.port, SCRAPE_EVERY_S),
+    ):
+        time.sleep(SETTLE_S)
+        began_s, ours_s, bare_s = time.monotonic(), cpu_s(served.process.pid), cpu_s(loop.pid)
+        time.sleep(seconds)
+        span_s = time.monotonic() - began_s
+        ours = 100 * (cpu_s(served.process.pid) - ours_s) / span_s
+        theirs = 100 * (cpu_s(loop.pid) - bare_s) / span_s
+        ours_mib, bare_mib = resident_mib(served.process.pid), resident_mib(loop.pid)
+        _check(served.metrics(), mode)
+    return [
+        Line(
+            what=f"CPU, {mode.name}",
+            value=ours,
+            unit="% core",
+            bare=theirs,
+            most=theirs + mode.allowance_percent,
+            budget=f"bare + {mode.allowance_percent:g} %",
+            digits=3,
+        ),
+        Line(
+            what=f"resident, {mode.name}",
+            value=ours_mib,
+            unit="MiB",
+            bare=bare_mib,
+            most=MOST_MIB,
+            budget=f"{MOST_MIB:g} MiB",
+            digits=1,
+        ),
+    ]
+
+
+def _check(exposition: str, mode: Mode) -> None:
+    """Raise RuntimeError unless the daemon really read what the bare loop reads, by the method meant."""
+    method = "counter" if mode.counter else "integrated"
+    series = [line for line in exposition.splitlines() if line.startswith("trainwatt_device_energy_joules_total{")]
+    gpus = sum('component="gpu"' in line and f'method="{method}"' in line for line in series)
+    zones = sum('component="gpu"' not in line for line in series)
+    if (gpus, zones) != (node.GPUS, len(bare.ZONES)):
+        raise RuntimeError(f"the daemon shows {gpus} GPUs by {method} and {zones} zones: not what was to be measured")

@@ -46,6 +46,7 @@ def _device(entry: DeviceTotals) -> dict[str, Any]:
         "origin": device.origin,
         "within": device.within,
         "calibration_ratio": device.calibration_ratio,
+        "error_ratio": device.error_ratio,
         "read_at": _instant(entry.meter.last.at if entry.meter.last else None),
         "energy_j": dict(entry.energy_j),
         "attributed_energy_j": entry.attributed_j,

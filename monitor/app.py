@@ -86,7 +86,7 @@ def sensors(settings: Settings, *, now: Now) -> list[Source]:
     interval_s = settings.interval
     ways = cpu_sensors(settings, now=now)
     own: list[Source] = [
-        Nvml(now=now, interval_s=interval_s, calibration=settings.calibration),
+        Nvml(now=now, interval_s=interval_s, calibration=settings.calibration, sysfs=settings.sysfs),
         FirstThatWorks(ways, now=now),
         Hwmon(settings.sysfs, now=now, interval_s=interval_s, node=True),
     ]

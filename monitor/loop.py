@@ -1,5 +1,6 @@
 """The one loop: wake at a fixed deadline, freeze what was observed, fold it, publish. It waits for nobody."""
 
+import logging
 from collections.abc import Sequence
 from threading import Event, Thread
 
@@ -9,6 +10,8 @@ from monitor.core.model import Instant, Sample
 from monitor.core.ports import Grid, Now, Runs
 from monitor.core.snapshot import Snapshot
 from monitor.sources.supervisor import Supervisor
+
+LOG = logging.getLogger("trainwatt")
 
 LAG_S = 0.1
 """The loop wakes so long after the sources' deadline (at most a fifth of the interval), to find them done."""
@@ -45,7 +48,8 @@ class Loop:
 
     def turn(self, late_ticks: int = 0) -> Snapshot:
         """Take one sample, fold it, publish the result."""
-        self.snapshot = fold.step(self.snapshot, self._observe(late_ticks))
+        before, self.snapshot = self.snapshot, fold.step(self.snapshot, self._observe(late_ticks))
+        _warn_of_disagreement(before, self.snapshot)
         return self.snapshot
 
     def _observe(self, late_ticks: int) -> Sample:
@@ -82,3 +86,16 @@ class Loop:
     def _deadline_after(self, at: Instant) -> float:
         lag_s = min(LAG_S, self._interval_s / 5)
         return clock.next_deadline_s(at.mono_s - lag_s, self._interval_s) + lag_s
+
+
+def _warn_of_disagreement(before: Snapshot, after: Snapshot) -> None:
+    """Say so once when a device's counter and its power sensor begin to tell different stories."""
+    for device_id, entry in after.devices.items():
+        known = before.devices.get(device_id)
+        if known is not None and entry.crosscheck.disagrees and not known.crosscheck.disagrees:
+            LOG.warning(
+                "%s: its energy counter says %.2f of what its power sensor says: one of them is at fault; "
+                "compare with a meter before you believe either",
+                device_id,
+                entry.crosscheck.ratio,
+            )

@@ -141,6 +141,14 @@ DEVICE_ENERGY_CROSSCHECK = Metric(
     rows=rows.crosscheck,
     help="Energy counter over integrated average power, of the last whole minute. Far from 1: a sensor is at fault.",
 )
+DEVICE_ENERGY_ERROR = Metric(
+    stem="device_energy_error",
+    unit="ratio",
+    type=Type.GAUGE,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.device.error_ratio),
+    help="Half width of the band around an estimate. Absent for a sensor: its own error takes a meter to know.",
+)
 DEVICE_INFO = Metric(
     stem="device",
     type=Type.INFO,

@@ -101,7 +101,7 @@ def _device(reading: Reading) -> dict[str, Any]:
         "summed": device.is_part,
         "within": device.within,
         "estimated": device.origin is Origin.ESTIMATED,
-        "error_band_ratio": ERROR_BAND_RATIO if device.origin is Origin.ESTIMATED else None,
+        "error_ratio": device.error_ratio,
         "plausible_power_w": device.max_power_w,
         "calibration_ratio": device.calibration_ratio,
         "slices": list(device.slices),

@@ -36,6 +36,8 @@ def price(
     usable = [slot for slot in slots if slot.signal is Signal.AVERAGE]
     if len(usable) == 1 and usable[0].valid_from_s <= start_wall_s and end_wall_s <= usable[0].valid_until_s:
         return Price(grams=(_grams(energy_j, usable[0], pue_ratio),), unpriced_j=0.0)
+    if not usable:
+        return Price(grams=(), unpriced_j=energy_j)
     grams: list[Grams] = []
     unpriced_j = 0.0
     for start, end in _pieces(start_wall_s, end_wall_s, usable):

@@ -39,8 +39,11 @@ def step(before: Snapshot, sample: Sample) -> Snapshot:
     return turn.finish()
 
 
-def _device_then_time(event: Reading | ReadFailure) -> tuple[str, float]:
-    return (event.device_id if isinstance(event, ReadFailure) else event.device.id, event.at.mono_s)
+def _device_then_time(event: Reading | ReadFailure) -> tuple[str, float, bool]:
+    """At one moment a failure comes first: what it says of the baseline holds for the reading beside it."""
+    if isinstance(event, ReadFailure):
+        return event.device_id, event.at.mono_s, False
+    return event.device.id, event.at.mono_s, True
 
 
 class _Turn:

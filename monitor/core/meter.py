@@ -85,8 +85,9 @@ def _by_counter(meter: Meter, now: Reading) -> Metered:
 
 
 def _without_counter(meter: Meter, now: Reading) -> Metered:
-    delta = between(_power_only(meter.last), replace(now, energy_j=None))
-    away = replace(meter, last=replace(now, energy_j=None), bridged_j=meter.bridged_j + delta.energy_j)
+    now = _power_only(now)
+    delta = between(_power_only(meter.last) if meter.last is not None else None, now)
+    away = replace(meter, last=now, bridged_j=meter.bridged_j + delta.energy_j)
     if meter.counted is None:
         return Metered(meter=away, delta=delta, unmeasured_s=delta.unmeasured_s)
     # The counter may yet tell what was used in a gap.
@@ -115,8 +116,8 @@ def _counter_returns(meter: Meter, counted: Reading, now: Reading) -> Metered:
     )
 
 
-def _power_only(reading: Reading | None) -> Reading | None:
-    return replace(reading, energy_j=None) if reading is not None else None
+def _power_only(reading: Reading) -> Reading:
+    return replace(reading, energy_j=None) if reading.energy_j is not None else reading
 
 
 def _withhold(metered: Metered) -> Metered:

@@ -64,6 +64,8 @@ class Device:
     """Position the driver shows it at; may change over reboots, so it is never an identity."""
     origin: Origin = Origin.MEASURED
     calibration_ratio: float = 1.0
+    error_ratio: float | None = None
+    """Half width of the band around an estimate; None for a sensor, whose own gain error nobody knows."""
     slices: tuple[str, ...] = ()
     """Ids of the parts that it is divided into (MIG); they share its one power reading."""
     within: str = ""

@@ -1,7 +1,7 @@
 """The control socket as both ends know it: where it is, what a line may be, and the blocking client of the verbs.
 
-    -> {"op": "release", "source": "nvml", "limit_s": 900}
-    <- {"ok": true, "source": "nvml", "released_until_s": 1790000900.0}
+    -> {"op": "release", "source": "nvml", "limit_s": 600}
+    <- {"ok": true, "source": "nvml", "released_until_s": 1790000600.0}
     <- {"ok": false, "error": "one line that says what to do"}
 
 One JSON object a line in UTF-8, answered in the order of the requests.
@@ -25,7 +25,7 @@ LONGEST_ANSWER_BYTES = 16 * 1024 * 1024
 PATIENCE_S = 15.0
 """How long a verb waits: longer than the daemon waits for a driver."""
 
-DEFAULT_RELEASE_S = 900
+DEFAULT_RELEASE_S = 600
 LONGEST_RELEASE_S = 24 * 3600
 
 SYSTEM_PATH = Path("/run/trainwatt/socket")

@@ -58,6 +58,7 @@ class Estimate:
             model=f"estimate from load and {tdp_w:g} W TDP, +-{ERROR_BAND_RATIO:.0%}",
             max_power_w=BURST_RATIO * CURVE[-1][1] * tdp_w,
             origin=Origin.ESTIMATED,
+            error_ratio=ERROR_BAND_RATIO,
         )
 
     def open(self) -> None:

@@ -85,6 +85,7 @@ def test_all_declared_is_emitted_or_conditional(served: Daemon) -> None:
     assert absent == {
         "trainwatt_overlap_energy_joules_total",  # all of its devices are parts
         "trainwatt_overlap_power_watts",
+        "trainwatt_device_energy_error_ratio",  # nothing is estimated
         "trainwatt_device_energy_crosscheck_ratio",  # there is one sensor to believe, and it is simulated
         "trainwatt_run_end_timestamp_seconds",  # its runs go on for ever
         "trainwatt_grid_intensity_valid_until_timestamp_seconds",  # a yearly value has no slot

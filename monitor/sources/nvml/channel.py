@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pynvml
 
-from monitor.core.model import Component, Device, PowerSignal
+from monitor.core.model import Component, Device, Instant, PowerSignal
 from monitor.sources.nvml import driver
 from monitor.sources.nvml.driver import GpuInfo, Handle, Scope
 from monitor.sources.nvml.policy import Action, action_of
@@ -17,6 +17,8 @@ Call = Callable[[Handle], T]
 DEFAULT_MAX_POWER_W = 2000.0
 """Where the driver states no limit: above any single GPU that is sold."""
 DEFAULT_MODULE_MAX_POWER_W = 6000.0
+AVERAGE_WINDOW_S = 1.0
+"""Of NVML_FI_DEV_POWER_AVERAGE, on every card that offers it (nvml.h; Yang et al., arXiv 2312.02741)."""
 BURST_RATIO = 1.5
 """A board may exceed its limit for moments (the limit holds for a mean)."""
 
@@ -32,12 +34,26 @@ class Channel:
     """The counter failed at the last try."""
     off: set[object] = field(default_factory=set)
     """Calls that this GPU does not offer, until the library is opened anew."""
+    told_of: Instant | None = None
+    """The moment that its last reading speaks of."""
 
     @property
     def hurried(self) -> bool:
         """Whether its joules must be integrated from watts now, at 10 Hz. What only overlaps is not worth the calls."""
         integrated = self.energy is None or self.energy in self.off or self.counter_away
         return integrated and self.device.is_part
+
+    def moment_of(self, signal: PowerSignal, at: Instant) -> Instant:
+        """The moment that watts read now speak of: a mean over a second tells of its middle, half a second ago.
+
+        Never before the last reading's: a meter does not run backwards where a counter fails.
+        """
+        if signal is PowerSignal.AVERAGE:
+            at = Instant(at.mono_s - AVERAGE_WINDOW_S / 2, at.wall_s - AVERAGE_WINDOW_S / 2)
+            if self.told_of is not None and self.told_of.mono_s > at.mono_s:
+                at = self.told_of
+        self.told_of = at
+        return at
 
 
 def channels_of(handle: Handle, info: GpuInfo) -> list[Channel]:

@@ -69,7 +69,9 @@ def reason_of(error: pynvml.NVMLError) -> str:
 REMEDIES = {
     pynvml.NVML_ERROR_GPU_IS_LOST: "it fell off the bus; it needs a reset (nvidia-smi -r) or a reboot",
     pynvml.NVML_ERROR_RESET_REQUIRED: "reset it with nvidia-smi -r when no job uses it",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "library and kernel module differ: reload the driver or reboot",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
+        "library and kernel module differ: restart trainwatt; if that does not help, reload the driver or reboot"
+    ),
     pynvml.NVML_ERROR_UNKNOWN: (
         "in a container the device cgroup may be gone (a systemctl daemon-reload on the host does that): restart it"
     ),

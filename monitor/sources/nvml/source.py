@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
 import pynvml
@@ -67,7 +68,14 @@ class Nvml:
 
     name = "nvml"
 
-    def __init__(self, *, now: Now, interval_s: float, calibration: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        now: Now,
+        interval_s: float,
+        calibration: dict[str, float] | None = None,
+        sysfs: Path = Path("/sys"),
+    ) -> None:
         """`calibration` holds factors for the joules of single cards, by UUID."""
         self.period_s = interval_s
         self._now = now
@@ -75,6 +83,10 @@ class Nvml:
         self._calibration = calibration or {}
         self._gpus: list[_Gpu] = []
         self._lost: list[_Lost] = []
+        self._module = sysfs / "module" / "nvidia"
+        self._driver: tuple[str, ...] | None = None
+        """Which driver the counters of the last readings belonged to."""
+        self._changed: list[ReadFailure] = []
         self._reader: ProcessReader | None = None
         self._standing: tuple[str, ...] = ()
         """What was wrong when all GPUs were last read."""
@@ -87,11 +99,14 @@ class Nvml:
         except pynvml.NVMLError as error:
             raise open_error(error) from error
         try:
+            before, self._driver = self._driver, self._identity()
             self._reader = ProcessReader()
             for slot in range(driver.count()):
                 self._find(slot)
             if not self._gpus and not self._lost:
                 raise SourceAbsent("the NVIDIA driver shows no GPU that this user may open")
+            if before not in (None, self._driver):
+                self._changed = self._restarted()
         except pynvml.NVMLError as error:
             self.close()
             raise open_error(error) from error
@@ -109,6 +124,8 @@ class Nvml:
             self._all_due_s = clock.next_deadline_s(started_s, self._interval_s) - INTEGRATION_PERIOD_S / 2
         due = [(gpu, channel) for gpu in self._gpus for channel in gpu.channels if everything or channel.hurried]
         failures = [failure for lost in self._lost for failure in lost.failures] if everything else []
+        failures += self._changed
+        self._changed = []
         counted = self._counters(due, failures, everything=everything)
         readings = [reading for gpu, channel, seen in counted if (reading := self._with_power(gpu, channel, seen))]
         processes: tuple[Processes, ...] = ()
@@ -144,7 +161,10 @@ class Nvml:
                 if gpu not in self._gpus:
                     continue
                 energy_j = None
-            seen.append((gpu, channel, Reading(device=channel.device, at=self._now(), energy_j=energy_j)))
+            at = self._now()
+            if energy_j is not None:
+                channel.told_of = at
+            seen.append((gpu, channel, Reading(device=channel.device, at=at, energy_j=energy_j)))
         return [entry for entry in seen if entry[0] in self._gpus]
 
     def _energy_j(self, gpu: _Gpu, channel: Channel) -> float | None:
@@ -166,7 +186,7 @@ class Nvml:
         for signal, call in channel.powers:
             power_w = self._ask_optional(gpu, channel.off, call, call)
             if power_w is not None:
-                at = seen.at if seen.energy_j is not None else self._now()
+                at = seen.at if seen.energy_j is not None else channel.moment_of(signal, self._now())
                 return replace(seen, at=at, power_w=power_w, power_signal=signal)
         answered = seen.energy_j is not None or not channel.counter_away
         return seen if answered and gpu in self._gpus else None
@@ -239,6 +259,29 @@ class Nvml:
             ratio = self._calibration.get(channel.device.id, 1.0)
             channel.device = replace(channel.device, calibration_ratio=ratio)
         self._gpus.append(_Gpu(slot, handle, channels))
+
+    def _identity(self) -> tuple[str, ...]:
+        """Version of the driver and the loading of its module: counters of another one have nothing in common."""
+        try:
+            loaded = self._module.stat()
+        except OSError:
+            return (driver.driver_version(),)
+        return (driver.driver_version(), str(loaded.st_ino), str(loaded.st_ctime_ns))
+
+    def _restarted(self) -> list[ReadFailure]:
+        """Close every open interval: a counter that began anew may have passed its old value unseen."""
+        at = self._now()
+        return [
+            ReadFailure(
+                device_id=channel.device.id,
+                at=at,
+                reason="driver_changed",
+                message="the NVIDIA driver was loaded anew: the time since the last reading is unmeasured",
+                baseline_lost=True,
+            )
+            for gpu in self._gpus
+            for channel in gpu.channels
+        ]
 
     def _failure(self, slot: int, device_id: str, error: pynvml.NVMLError, *, lost: bool = False) -> ReadFailure:
         message = f"GPU {slot} ({device_id}): {describe(error)}"

@@ -117,11 +117,17 @@ def _metered(config: Path, mode: Mode, period_s: float) -> Iterator[tuple[nvml.F
         for gpu, booked in enumerate(series):
             booked.append((rig.read_at_s(driver.uuid(gpu)), rig.energy_j(driver.uuid(gpu))))
 
-    try:
+    with released():
         rig.go(STARTS_S[-1] + WINDOWS_S[-1] + 1.0, each_turn=note)
         yield driver, series
+
+
+@contextlib.contextmanager
+def released() -> Iterator[None]:
+    """Leave the library shut: it counts initialisations, and one left over would keep the next case from starting."""
+    try:
+        yield
     finally:
-        # The library counts initialisations: one left over would keep the next case from starting afresh.
         with contextlib.suppress(pynvml.NVMLError):
             while True:
                 pynvml.nvmlShutdown()

@@ -169,3 +169,16 @@ def test_the_snapshot_agrees_with_the_metrics(served: Daemon) -> None:
 
     assert {device["id"]: device["energy_j"]["simulated"] for device in before["devices"]} == pytest.approx(joules)
     assert json.dumps(before, allow_nan=False)
+
+
+def test_an_estimate_never_merges_into_what_is_measured(tmp_path: Path) -> None:
+    """Estimated joules carry their method and band on their own series; the node's measured figures stay absent."""
+    (tmp_path / "sys").mkdir()
+    arguments = ("--sysfs", str(tmp_path / "sys"), "--estimate-cpu-tdp", "280", "--zone", "DE")
+    with daemon(*arguments, log=tmp_path / "log") as estimating:
+        text = estimating.metrics()
+
+    assert 'trainwatt_device_energy_joules_total{component="cpu",device="cpu-estimate",method="estimated"}' in text
+    assert 'trainwatt_device_energy_error_ratio{component="cpu",device="cpu-estimate"} 0.3' in text
+    assert "trainwatt_node_measured" not in text
+    assert 'method="counter"' not in text

@@ -1,26 +1,17 @@
-import contextlib
-import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.harness import need
+from tests.harness.daemon import Daemon
+from tests.harness.daemon import daemon as serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-REPO = Path(__file__).resolve().parents[2]
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -31,34 +22,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PROGRAM = "import trainwatt; trainwatt.main()"
-READY_WITHIN_S = 20.0
 DASH = "\N{EN DASH}"
 HOSTILE = '<img src=x onerror="document.body.id=1">'
-
-
-@dataclass
-class Daemon:
-    """One real daemon on a port of its own."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-    def snapshot(self) -> dict[str, Any]:
-        """What the API answers now."""
-        with urllib.request.urlopen(f"{self.url}api/v1/snapshot", timeout=5) as answer:
-            document: dict[str, Any] = json.load(answer)
-        return document
-
-    def stop(self) -> None:
-        """End it as an init system does; by force only where that does not help."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(timeout=10)
 
 
 @dataclass
@@ -69,62 +34,16 @@ class Opened:
     complaints: list[str] = field(default_factory=list)
 
 
-def _missing(what: str) -> NoReturn:
-    """A laptop may go without a browser; CI may not."""
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-def _ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}-/ready", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.HTTPError as refusal:
-        refusal.close()
-        return False
-    except OSError:
-        return False
-
-
-@contextlib.contextmanager
-def _daemon(log: Path, *arguments: str) -> Iterator[Daemon]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINWATT_")}
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "serve", "--mock", "training", "--listen", f"127.0.0.1:{port}", *arguments],
-            cwd=REPO,
-            env=environment | {"PYTHONPATH": str(REPO)},
-            stdout=stderr,
-            stderr=stderr,
-        )
-    daemon = Daemon(f"http://127.0.0.1:{port}/", process)
-    try:
-        give_up_s = time.monotonic() + READY_WITHIN_S
-        while not _ready(daemon.url):
-            if process.poll() is not None or time.monotonic() > give_up_s:
-                pytest.fail(f"the daemon is not ready: {log.read_text()}")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.1)  # paces the polling, and ends at once if the daemon does
-        yield daemon
-    finally:
-        daemon.stop()
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """One Chromium for all tests here."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        _missing("playwright is not installed")
-    if shutil.which(CHROMIUM) is None:
-        _missing(f"no Chromium at {CHROMIUM}; name one with CHROMIUM=PATH")
+        need.missing("the Python package playwright")
+    chromium = need.chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 
@@ -132,7 +51,7 @@ def browser() -> Iterator["Browser"]:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon that outlives the test: those that end theirs start their own."""
-    with _daemon(tmp_path_factory.mktemp("daemon") / "log", "--zone", "DE") as running:
+    with serving("--mock", "--zone", "DE", log=tmp_path_factory.mktemp("daemon") / "log") as running:
         yield running
 
 
@@ -360,9 +279,10 @@ def test_readings_that_stand_still_are_stale(daemon: Daemon, opened: Opened) -> 
 
 def test_a_daemon_that_is_gone_leaves_no_watts(opened: Opened, tmp_path: Path) -> None:
     """Once the daemon is gone the page says so with the age of its numbers, and shows no power anywhere."""
-    with _daemon(tmp_path / "log", "--zone", "DE") as mortal:
+    with serving("--mock", "--zone", "DE", log=tmp_path / "log") as mortal:
         _live(opened.page, mortal.url)
-        mortal.stop()
+        mortal.process.terminate()
+        mortal.process.wait(10)
         opened.page.wait_for_selector("#state .unreachable", timeout=15_000)
 
         assert "does not answer" in _text(opened.page, "#notes")
@@ -390,7 +310,7 @@ def test_watts_are_found_while_the_daemon_lives(daemon: Daemon, opened: Opened) 
 
 def test_without_a_zone_the_page_says_how_to_set_one(opened: Opened, tmp_path: Path) -> None:
     """Without a zone grams are a dash, never 0, beside the flag that brings them."""
-    with _daemon(tmp_path / "log") as zoneless:
+    with serving("--mock", log=tmp_path / "log") as zoneless:
         _live(opened.page, zoneless.url)
 
         assert "--zone" in _text(opened.page, "#no-zone")

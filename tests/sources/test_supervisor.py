@@ -295,7 +295,7 @@ def test_the_counter_tells_what_was_used_during_a_release(make_driver: MakeDrive
 
 
 def test_a_driver_reloaded_during_a_release_costs_that_time(make_driver: MakeDriver) -> None:
-    """Another driver's counter has nothing to do with the old: the release is unmeasured, and joules flow on after it."""
+    """Another driver's counter has nothing to do with the old: that time is unmeasured, joules flow on after it."""
     driver = make_driver([FakeGpu(base_mj=9_000_000_000)])
     driver.wave(0, 0.0, Const(400.0))
     rig = Rig(driver=driver)

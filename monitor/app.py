@@ -19,7 +19,7 @@ from monitor.core.snapshot import Policy, Snapshot
 from monitor.errors import UsageError
 from monitor.grid import static
 from monitor.loop import Loop
-from monitor.runs import control
+from monitor.runs import control, operations
 from monitor.sources.supervisor import Supervisor
 
 LOG = logging.getLogger("trainwatt")
@@ -133,7 +133,7 @@ def running(settings: Settings) -> Iterator[Loop]:
     )
     with ExitStack() as stack:
         stack.callback(listener.close)
-        stack.enter_context(control.serving(settings.socket, control.source_operations(supervisors)))
+        stack.enter_context(control.serving(settings.socket, operations.source_operations(supervisors)))
         threads = [supervisor.start(stop) for supervisor in supervisors]
         threads.append(loop.start(stop))
         stack.callback(_join, threads)

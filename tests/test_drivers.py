@@ -68,19 +68,6 @@ class Program:
         return self.process.communicate()[1]
 
 
-def built(directory: Path, *, process_abi_32: bool = False) -> Path:
-    """Build the library; without a compiler skip, except in CI, where a skipped test is a test not run."""
-    if shutil.which("gcc") is None and "CI" not in os.environ:
-        pytest.skip("no gcc")
-    return nvml.build(directory, process_abi_32=process_abi_32)
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the stand-in once."""
-    return built(tmp_path_factory.mktemp("nvml"))
-
-
 @pytest.fixture
 def driver(tmp_path: Path) -> nvml.FakeDriver:
     """Two idle GPUs at time 0 of a virtual clock."""
@@ -508,7 +495,7 @@ def test_process_struct(
     driver: nvml.FakeDriver, library: Path, tmp_path: Path, *, process_abi_32: bool, size: int
 ) -> None:
     """The variant writes 32 bytes a process, and only it has the symbol that nvitop knows it by."""
-    program = Program(driver, built(tmp_path / "variant", process_abi_32=True) if process_abi_32 else library)
+    program = Program(driver, nvml.build(tmp_path / "variant", process_abi_32=True) if process_abi_32 else library)
     driver.process(0, 1111, 5)
     driver.process(0, 2222, 6)
     program.ask("nvmlInit()")

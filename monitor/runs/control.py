@@ -1,4 +1,4 @@
-"""The control socket: a Unix stream server in a thread of its own, and the operations on sources.
+"""The control socket: a Unix stream server in a thread of its own.
 
 Open to every local user; who may do what is judged by the kernel's credentials of the peer. The thread sleeps while
 nobody speaks, and no client can hold up another: lines, answers, connections and silences have an end.
@@ -12,19 +12,15 @@ import os
 import socket
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Protocol
+from typing import Any
 
-from monitor.core.model import Instant, SourceHealth
 from monitor.errors import FailureError, TrainwattError
 from monitor.runs.protocol import (
-    DEFAULT_RELEASE_S,
     LONGEST_LINE_BYTES,
-    LONGEST_RELEASE_S,
     Peer,
     decode,
     default_path,
@@ -42,8 +38,6 @@ BACKLOG = 128
 PROBE_S = 1.0
 GRACE_S = 0.3
 """How long the thread may take to end."""
-CLOSE_WITHIN_S = 10.0
-"""How long a client waits for a driver; the order stands even if it takes longer."""
 SHOWN_CHARACTERS = 40
 """As much of a client's own words is repeated to it."""
 
@@ -228,7 +222,7 @@ class _Server:
         if handler is None:
             near = difflib.get_close_matches(str(name)[:SHOWN_CHARACTERS], self._operations, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(sorted(self._operations))}"
-            raise FailureError(f"unknown op {_shown(name)}; {hint}")
+            raise FailureError(f"unknown op {shown(name)}; {hint}")
         return handler
 
     async def _send(self, client: _Client, line: bytes) -> None:
@@ -252,7 +246,8 @@ def _refusal(error: str) -> bytes:
     return encode({"ok": False, "error": " ".join(error.split())})
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of a request as an error message shows it: cut short, on one line."""
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
@@ -288,96 +283,3 @@ def serving(path: Path | None, operations: Mapping[str, Handler], *, limits: Lim
 
 
 # -- operations on sources -------------------------------------------------------------------------------------------
-
-
-class Releasable(Protocol):
-    """A source that lets go of its hardware when told to."""
-
-    @property
-    def name(self) -> str:
-        """The label `source`."""
-        ...
-
-    @property
-    def health(self) -> SourceHealth:
-        """How it fares now."""
-        ...
-
-    def release(self, limit_s: float) -> Future[Instant | None]:
-        """Close for so long. The result comes when it is closed: when it opens by itself; None = it did not close."""
-        ...
-
-    def resume(self) -> Future[Instant | None] | None:
-        """End a release. The result comes when it has been tried; None at once = it was not released."""
-        ...
-
-
-def source_operations(sources: Iterable[Releasable]) -> dict[str, Handler]:
-    """`release` and `resume`, for administrators."""
-    by_name = {source.name: source for source in sources}
-
-    def chosen(peer: Peer, request: Mapping[str, Any]) -> Releasable:
-        if not is_administrator(peer):
-            own = os.geteuid()
-            who = "root" if own == 0 else f"root and the daemon's own user (uid {own})"
-            raise FailureError(f"only {who}, outside containers, may {request['op']} a source")
-        name = request.get("source")
-        source = by_name.get(name) if isinstance(name, str) else None
-        if source is None:
-            raise FailureError(f"unknown source {_shown(name)}; there is: {', '.join(by_name)}")
-        return source
-
-    async def release(peer: Peer, request: Mapping[str, Any]) -> Answer:
-        source = chosen(peer, request)
-        until = await _result(source.release(_limit_s(request)), source.name)
-        if until is None:
-            raise FailureError(f"{source.name} was to be open again before it was closed; release it for longer")
-        return {"source": source.name, "released_until_s": until.wall_s}
-
-    async def resume(peer: Peer, request: Mapping[str, Any]) -> Answer:
-        source = chosen(peer, request)
-        tried = source.resume()
-        if tried is None:
-            return {"source": source.name, "was_released": False, "up": source.health.up}
-        if await _result(tried, source.name) is not None:
-            raise FailureError(f"{source.name} was released again before it was opened")
-        health = source.health
-        return {"source": source.name, "was_released": True, "up": health.up, "problem": health.problem}
-
-    return {"release": release, "resume": resume}
-
-
-def is_administrator(peer: Peer) -> bool:
-    """Root, or the daemon's own user, in our PID namespace: root of a container is nobody here."""
-    return peer.uid in {0, os.geteuid()} and _shares_our_processes(peer.pid)
-
-
-def _shares_our_processes(pid: int) -> bool:
-    """Whether a process lives in our PID namespace: one that we see is in ours or in one below (proc_pid_status(5))."""
-    try:
-        return _depth(str(pid)) == _depth("self")
-    except OSError:  # it has gone, or is out of our sight
-        return False
-
-
-def _depth(process: str) -> int:
-    status = Path("/proc", process, "status").read_text("utf-8", "replace")
-    return next((len(line.split()) for line in status.splitlines() if line.startswith("NSpid:")), 0)
-
-
-async def _result(future: Future[Instant | None], name: str) -> Instant | None:
-    try:
-        async with asyncio.timeout(CLOSE_WITHIN_S):
-            return await asyncio.wrap_future(future)
-    except TimeoutError as error:
-        raise FailureError(
-            f"{name}: a call into the driver has not returned for {CLOSE_WITHIN_S:g} s; the order stands and is "
-            "carried out when it does; if it never does, stop the daemon"
-        ) from error
-
-
-def _limit_s(request: Mapping[str, Any]) -> float:
-    limit_s = request.get("limit_s", DEFAULT_RELEASE_S)
-    if isinstance(limit_s, bool) or not isinstance(limit_s, int | float) or not 0.0 < limit_s <= LONGEST_RELEASE_S:
-        raise FailureError(f"limit_s = {_shown(limit_s)}: expected seconds above 0, at most {LONGEST_RELEASE_S:g}")
-    return float(limit_s)

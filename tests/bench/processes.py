@@ -1,9 +1,11 @@
 """Child processes that a bench starts, ends and weighs."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.harness.daemon import clean_environment
@@ -11,15 +13,22 @@ from tests.harness.daemon import clean_environment
 LAST_WORDS_S = 10.0
 
 
-@contextmanager
+@contextlib.contextmanager
 def child(
     command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, talks: bool = False
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a program until left; with `talks` its stdin and stdout are pipes, one line a message."""
+    """Run a program until left, and whatever it started; with `talks` its stdin and stdout are pipes, line by line."""
     pipe = subprocess.PIPE if talks else subprocess.DEVNULL
     with log.open("w") as said:
         process = subprocess.Popen(
-            list(command), env=clean_environment(env), stdin=pipe, stdout=pipe, stderr=said, text=True, bufsize=1
+            list(command),
+            env=clean_environment(env),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=said,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
         )
     try:
         yield process
@@ -30,6 +39,9 @@ def child(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # A peer may leave a poller of its own behind, which would spin for ever.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from monitor.errors import FailureError
-from monitor.runs import control, protocol
+from monitor.runs import control, operations, protocol
 from monitor.runs.control import Limits
 from monitor.runs.protocol import Peer, ask
 from tests.harness import poll
@@ -495,10 +495,10 @@ def test_root_of_a_container_is_nobody() -> None:
     """An administrator is root or the daemon's user, and lives in the daemon's own PID namespace."""
     own = Peer(os.getpid(), os.geteuid(), os.getegid())
 
-    assert control.is_administrator(own)
-    assert control.is_administrator(Peer(os.getpid(), 0, 0))
-    assert not control.is_administrator(Peer(os.getpid(), 65533, 65533))
-    assert not control.is_administrator(Peer(0, 0, 0))
+    assert operations.is_administrator(own)
+    assert operations.is_administrator(Peer(os.getpid(), 0, 0))
+    assert not operations.is_administrator(Peer(os.getpid(), 65533, 65533))
+    assert not operations.is_administrator(Peer(0, 0, 0))
     if os.geteuid() == 0:
         below = subprocess.Popen(
             ["unshare", "--pid", "--fork", "sh", "-c", "echo ready; read _"],
@@ -511,8 +511,8 @@ def test_root_of_a_container_is_nobody() -> None:
             pytest.skip("this machine makes no PID namespaces")
         inside = int(Path(f"/proc/{below.pid}/task/{below.pid}/children").read_text().split()[0])
 
-        assert control.is_administrator(Peer(below.pid, 0, 0))
-        assert not control.is_administrator(Peer(inside, 0, 0))
+        assert operations.is_administrator(Peer(below.pid, 0, 0))
+        assert not operations.is_administrator(Peer(inside, 0, 0))
         below.communicate("\n", timeout=10)
 
 

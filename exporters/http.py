@@ -23,12 +23,13 @@ from monitor.errors import FailureError
 SMALLEST_GZIP_BYTES = 500
 KEEP_ALIVE_S = 75
 """Longer than the interval of any usual scraper, which then needs no new connection each time."""
+START_WITHIN_S = 10.0
 GRACE_S = 0.3
 """How long an open request may take at the end: the whole daemon must be gone within a second."""
 
 
-def create_app(view: SnapshotView) -> Starlette:
-    """The ASGI application over one published snapshot."""
+def create_app(view: SnapshotView, *, everything: bool) -> Starlette:
+    """The ASGI application over one published snapshot; without `everything` only metrics and probes."""
     exposition = Exposition(view)
     page = resources.files("exporters").joinpath("page.html").read_text("utf-8")
 
@@ -50,13 +51,17 @@ def create_app(view: SnapshotView) -> Starlette:
     async def home(_request: Request) -> Response:
         return HTMLResponse(page)
 
+    async def withheld(_request: Request) -> Response:
+        text = "the page and the API are served on loopback only; start trainwatt with --expose to serve them here\n"
+        return PlainTextResponse(text, status_code=403)
+
     return Starlette(
         routes=[
-            Route("/", home),
+            Route("/", home if everything else withheld),
             Route("/metrics", metrics),
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
-            Route("/api/v1/snapshot", snapshot),
+            Route("/api/v1/snapshot", snapshot if everything else withheld),
         ]
     )
 
@@ -116,10 +121,10 @@ class _QuietServer(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def serving(view: SnapshotView, listener: socket.socket) -> Iterator[None]:
-    """Answer requests on a bound socket, in a thread, until left."""
+def serving(view: SnapshotView, listener: socket.socket, *, everything: bool = True) -> Iterator[None]:
+    """Answer requests on a bound socket, in a thread, until left. Raises FailureError when the server cannot start."""
     config = uvicorn.Config(
-        create_app(view),
+        create_app(view, everything=everything),
         lifespan="off",
         log_config=None,
         log_level="warning",
@@ -132,7 +137,8 @@ def serving(view: SnapshotView, listener: socket.socket) -> Iterator[None]:
     server = _QuietServer(config)
     thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True)
     thread.start()
-    server.serving.wait()
+    if not server.serving.wait(START_WITHIN_S):
+        raise FailureError("the HTTP server did not start; see the lines above")
     try:
         yield
     finally:

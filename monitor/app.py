@@ -140,7 +140,7 @@ def running(settings: Settings) -> Iterator[Loop]:
         for supervisor in supervisors:
             stack.callback(supervisor.wake)
         stack.callback(stop.set)
-        stack.enter_context(http.serving(loop, listener))
+        stack.enter_context(http.serving(loop, listener, everything=settings.serves_everything))
         yield loop
 
 
@@ -157,7 +157,10 @@ def serve(settings: Settings) -> None:
         signal.signal(number, lambda *_: ended.set())
     with running(settings) as loop:
         base = f"http://{settings.listen}"
-        LOG.info("serving on %s (page), %s/metrics, %s/api/v1/snapshot", base, base, base)
+        if settings.serves_everything:
+            LOG.info("serving on %s (page), %s/metrics, %s/api/v1/snapshot", base, base, base)
+        else:
+            LOG.info("serving %s/metrics; the page and the API only with --expose, or on loopback", base)
         for supervisor in loop.supervisors:
             supervisor.tried.wait(FIRST_TRY_S)
         _say_what_is_missing(settings, loop)

@@ -1,6 +1,7 @@
 """Every setting, once: name, default, unit and help. Defaults < file < TRAINWATT_* environment < flags."""
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,10 @@ class Settings(BaseSettings):
 
     listen: Annotated[str, AfterValidator(_host_and_port)] = Field(
         "127.0.0.1:9595", description="HOST:PORT of the page, the API and /metrics"
+    )
+    expose: bool = Field(
+        False,  # noqa: FBT003  (the default)
+        description="serve the page and the API beyond loopback, too, not only /metrics and the health probes",
     )
     mock: str | None = Field(
         None, description="simulate devices: a scenario (training), or a file of `trainwatt record`"
@@ -83,6 +88,14 @@ class Settings(BaseSettings):
     def listen_host(self) -> str:
         """Host part of `listen`, without brackets."""
         return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def serves_everything(self) -> bool:
+        """Whether page and API are served: on loopback, and elsewhere only when asked."""
+        try:
+            return self.expose or ipaddress.ip_address(self.listen_host).is_loopback
+        except ValueError:
+            return self.listen_host == "localhost"
 
     @property
     def listen_port(self) -> int:

@@ -13,6 +13,7 @@ Command = Callable[..., Any]
 
 PLACEHOLDERS = {
     "listen": "HOST:PORT",
+    "expose": "",
     "mock": "[SCENARIO|FILE]",
     "zone": "ZONE",
     "interval": "SECONDS",
@@ -31,13 +32,12 @@ def settings_flags(*names: str) -> Callable[[Command], Command]:
         for name in reversed(names):
             field = Settings.model_fields[name]
             default = "" if field.default is None else f"  [default: {field.default}]"
-            extra: dict[str, Any] = {"is_flag": False, "flag_value": "training"} if name == "mock" else {}
-            option = click.option(
-                f"--{name.replace('_', '-')}",
-                metavar=PLACEHOLDERS[name],
-                help=f"{field.description}{default}",
-                **extra,
-            )
+            extra: dict[str, Any] = {"metavar": PLACEHOLDERS[name]}
+            if name == "mock":
+                extra |= {"is_flag": False, "flag_value": "training"}
+            if isinstance(field.default, bool):
+                extra, default = {"is_flag": True, "default": None}, ""
+            option = click.option(f"--{name.replace('_', '-')}", help=f"{field.description}{default}", **extra)
             command = option(command)
         file = click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="settings as TOML")
         return file(command)

@@ -10,6 +10,8 @@ HEADROOM_S = 0.2
 
 MAX_INTEGRATION_SPAN_S = 3.0
 """A watt value is not stretched further than this: beyond it nobody knows what the load did."""
+WINDOW_RATIO = 1.5
+"""A mean over a longer window (a BMC's: 1 s to minutes) covers that much, with some delay of the next reading."""
 MAX_INSTANT_SPAN_S = 0.5
 """A sensor of the moment is integrated at 10 Hz or not at all: at 1 Hz a training step aliases by up to 70 %."""
 
@@ -109,7 +111,8 @@ def _by_counter(prev: Reading, now: Reading, rise_j: float) -> EnergyDelta:
 def _by_power(prev: Reading, now: Reading, prev_w: float, now_w: float) -> EnergyDelta:
     span_s = now.at.mono_s - prev.at.mono_s
     average = now.power_signal is PowerSignal.AVERAGE
-    if span_s > (MAX_INTEGRATION_SPAN_S if average else MAX_INSTANT_SPAN_S):
+    longest_s = max(MAX_INTEGRATION_SPAN_S, WINDOW_RATIO * now.window_s) if average else MAX_INSTANT_SPAN_S
+    if span_s > longest_s:
         return _delta(prev, now, 0.0, How.GAP)
     # A mean over the window that ends now covers the interval by itself; a point value is one end of a trapezoid.
     mean_w = now_w if average else (prev_w + now_w) / 2

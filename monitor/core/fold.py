@@ -24,6 +24,9 @@ from monitor.core.model import (
 )
 from monitor.core.snapshot import DeviceTotals, EmissionsKey, NodeEnergyKey, RunTotals, Snapshot
 
+STALE_WINDOWS = 3
+"""A device that is read seldom is stale once it has missed so many readings."""
+
 
 def step(before: Snapshot, sample: Sample) -> Snapshot:
     """Fold one sample into the snapshot. The order in which sources delivered does not matter."""
@@ -170,7 +173,8 @@ class _Turn:
         """A silent device loses its watts at once, and its time counts as unmeasured once no counter can tell."""
         policy = self.before.policy
         silent_s = at.mono_s - entry.last_at.mono_s
-        if entry.meter.last is not None and silent_s <= policy.stale_after_s:
+        last = entry.meter.last
+        if last is not None and silent_s <= max(policy.stale_after_s, STALE_WINDOWS * last.window_s):
             return entry
         if entry.meter.counted is not None and silent_s <= policy.lost_after_s:
             return replace(entry, power_w=None)

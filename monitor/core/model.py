@@ -50,6 +50,10 @@ class PowerSignal(StrEnum):
     """Draw at the reading, or over a window much shorter than the sampling interval."""
 
 
+NODE = "node"
+"""What a reading of the whole machine, or of a superchip, lies within: its parts have their own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One metered part. `id` is stable over restarts and unique on its node."""
@@ -100,6 +104,8 @@ class Reading:
     """Modulus of the counter; None for one that never wraps."""
     power_w: float | None = None
     power_signal: PowerSignal = PowerSignal.AVERAGE
+    window_s: float = 1.0
+    """How long it speaks for: what its mean is taken over, or the period of a source that is read more seldom."""
     telemetry: Telemetry | None = None
 
 

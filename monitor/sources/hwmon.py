@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from monitor.core.model import Component, Device, PowerSignal, ReadFailure, Reading, Readout
+from monitor.core.model import NODE, Component, Device, PowerSignal, ReadFailure, Reading, Readout
 from monitor.core.ports import Now
 from monitor.core.units import JOULES_PER_MICROJOULE, WATTS_PER_MICROWATT
 from monitor.errors import SourceAbsent, SourceBroken, SourceDenied
@@ -23,8 +23,6 @@ MAX_POWER_W = {Component.CPU: 1500.0, Component.MODULE: 5000.0, Component.PLATFO
 """Above any CPU with its memory, superchip or node that is sold."""
 SECONDS_PER_MILLISECOND = 1e-3
 NAME = "hwmon"
-NODE = "node"
-"""What a meter around the whole machine, or a superchip, lies within."""
 
 POWER_METER = "power_meter"
 """The name that the acpi_power_meter driver gives to its chips."""

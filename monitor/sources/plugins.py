@@ -16,7 +16,8 @@ says; a thread of its own calls them. `open` raises SourceAbsent, SourceDenied o
 - The name of the source is lower case, such as `accel`; the ids of its devices begin with it: `accel-0`, `accel-node`.
 - A device that is a part (`within=""`: an AMD or Intel GPU) is added to the node: nobody else may count its joules.
   Give its raw counter as `energy_j`, with `wraps_at_j` if it goes round; without one `power_w`, which is integrated:
-  then `period_s` is 1.0 for a mean of the last second, 0.1 with `power_signal=PowerSignal.INSTANT`.
+  then `period_s` is 1.0 for a mean of the last second, 0.1 with `power_signal=PowerSignal.INSTANT`. A sensor that is
+  slower, such as a BMC's, names the window of its mean in `window_s`, and is read as often.
 - A reading of the whole node (IPMI, Redfish) is a PLATFORM device. It overlaps its parts, so it is shown with
   `within="node"`, which is put in where it is missing, and never added.
 - `max_power_w` is a bound that the device cannot exceed: a larger rise of its counter is not booked.
@@ -37,6 +38,7 @@ from typing import Any, TypeVar
 
 from monitor.config import SHORTEST_INTERVAL_S
 from monitor.core.model import (
+    NODE,
     Component,
     Device,
     Instant,
@@ -57,6 +59,7 @@ REASON = re.compile(r"[a-z][a-z_]{0,31}")
 RESERVED = frozenset({"mock", "node", "gpu", "package", "psys", "cpu", "dram", "module", "platform"})
 """Names that would let the ids of a plug-in meet those of a built-in source."""
 LONGEST_TEXT = 300
+LONGEST_WINDOW_S = 600.0
 
 T = TypeVar("T")
 
@@ -221,6 +224,7 @@ class Checked:
             energy_j=_optional("energy_j", reading.energy_j),
             wraps_at_j=wraps_at_j,
             power_w=_optional("power_w", reading.power_w),
+            window_s=_window_s(reading.window_s),
             telemetry=_telemetry(reading.telemetry),
         )
 
@@ -240,7 +244,8 @@ class Checked:
             index=_one_line(device.index),
             origin=Origin(device.origin),
             calibration_ratio=calibration_ratio,
-            within=_one_line(device.within) or ("node" if component is Component.PLATFORM else ""),
+            error_ratio=_optional("device.error_ratio", device.error_ratio),
+            within=_one_line(device.within) or (NODE if component is Component.PLATFORM else ""),
         )
 
     def _require_own(self, device_id: object) -> None:
@@ -291,6 +296,12 @@ def _finite(name: str, value: object) -> float:
 
 def _optional(name: str, value: object) -> float | None:
     return None if value is None else _number(name, value)
+
+
+def _window_s(value: object) -> float:
+    window_s = _number("window_s", value)
+    _require(0.0 < window_s <= LONGEST_WINDOW_S, f"window_s: expected seconds above 0, at most {LONGEST_WINDOW_S:g}")
+    return window_s
 
 
 def _reason(word: object) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from monitor.core.model import Component, Device, ReadFailure, Reading, Readout
+from monitor.core.model import NODE, Component, Device, ReadFailure, Reading, Readout
 from monitor.core.ports import Now
 from monitor.core.units import JOULES_PER_MICROJOULE, WATTS_PER_MICROWATT
 from monitor.errors import SourceAbsent, SourceBroken, SourceDenied, SourceError
@@ -190,7 +190,7 @@ def find_zones(root: Path, *, mirrored: bool, known: dict[tuple[str, str], str])
     for top, name in named:
         if PLATFORM.fullmatch(name):
             device_id = _device_id(name, top, [path for path, n in named if n == name], known)
-            zones.append(_zone(top, Component.PLATFORM, device_id, within="node"))
+            zones.append(_zone(top, Component.PLATFORM, device_id, within=NODE))
     return zones
 
 

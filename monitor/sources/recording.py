@@ -68,6 +68,7 @@ class RecordedReading:
     wraps_at_j: Number | None = None
     power_w: Number | None = None
     power_signal: PowerSignal = PowerSignal.AVERAGE
+    window_s: Annotated[Number, Field(gt=0.0)] = 1.0
     telemetry: Telemetry | None = None
 
 

@@ -222,6 +222,7 @@ def _planned(where: str, header: Header, turn: Turn, known: dict[str, Device]) -
                     wraps_at_j=said.wraps_at_j,
                     power_w=said.power_w,
                     power_signal=said.power_signal,
+                    window_s=said.window_s,
                     telemetry=said.telemetry,
                 )
                 for said in turn.readings

@@ -11,6 +11,7 @@ The source itself only reads. Whatever it raises ends here as a count, a line fo
 import logging
 from collections import Counter, deque
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 
@@ -23,6 +24,8 @@ LOG = logging.getLogger("trainwatt")
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
+HANGS_AFTER_S = 10.0
+"""A call that lasts so long is no longer slow: the source is shown as down until it returns."""
 QUEUED_TICKS = 1024
 """A loop that stands still for long must not fill the memory; counters make up for what is dropped."""
 
@@ -37,6 +40,8 @@ class Supervisor:
         self._retry_s = FIRST_RETRY_S
         self._said: deque[tuple[Readout, SourceHealth]] = deque(maxlen=QUEUED_TICKS)
         self._failures: Counter[str] = Counter()
+        self._calling: Instant | None = None
+        """Since when a call into the source has been going on."""
         self._told = ""
         self._answering = False
         """Whether the last read came back, be it with failures."""
@@ -121,7 +126,7 @@ class Supervisor:
 
     def _read(self) -> float:
         self._released = False
-        started = self._now()
+        started = self._calling = self._now()
         try:
             if not self._open:
                 self._source.open()
@@ -131,6 +136,8 @@ class Supervisor:
             return self._failed(error)
         except Exception as error:  # noqa: BLE001  (whatever a source or its library does, the other sources go on)
             return self._failed(SourceBroken(f"{type(error).__name__}: {error}", reason="exception"))
+        finally:
+            self._calling = None
         ended = self._now()
         nominal_s = clock.next_deadline_s(started.mono_s, self._source.period_s)
         due_s = max(nominal_s, clock.next_deadline_s(ended.mono_s, self._source.period_s))
@@ -164,7 +171,12 @@ class Supervisor:
         while self._said:
             readout, self._taken = self._said.popleft()
             readouts.append(readout)
-        return readouts, self._taken
+        since = self._calling
+        lasts_s = self._now().mono_s - since.mono_s if since is not None else 0.0
+        if lasts_s <= HANGS_AFTER_S:
+            return readouts, self._taken
+        problem = f"a call into the driver has not returned for {lasts_s:.0f} s; if it never does, restart trainwatt"
+        return readouts, replace(self._taken, up=False, problem=problem)
 
     def _say(self, readout: Readout, health: SourceHealth) -> None:
         self._health = health
@@ -203,7 +215,9 @@ class Supervisor:
             self._told = str(error)
             LOG.log(logging.INFO if error.reason == "absent" else logging.WARNING, "%s: %s", self._source.name, error)
         self._say_down(str(error))
-        wait_s = self._retry_s if isinstance(error, SourceBroken) else LONGEST_RETRY_S
+        # What has been there may come back soon; what never was is looked for now and then.
+        soon = isinstance(error, SourceBroken) or self._health.last_success is not None
+        wait_s = self._retry_s if soon else LONGEST_RETRY_S
         self._retry_s = min(self._retry_s * 2, LONGEST_RETRY_S)
         return self._now().mono_s + wait_s
 
@@ -222,7 +236,9 @@ class Supervisor:
 
     def _tell_up(self, readout: Readout, problem: str) -> None:
         if not self._answering:
-            LOG.info("%s: reading %d devices", self._source.name, len(readout.readings))
+            LOG.info(
+                "%s: reading %d devices", self._source.name, len({reading.device.id for reading in readout.readings})
+            )
         if problem and problem != self._told:
             LOG.warning("%s: %s", self._source.name, problem)
         elif not problem and self._told and self._answering:

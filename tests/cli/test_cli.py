@@ -181,3 +181,26 @@ def test_an_ordinary_user_can_run_it(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def test_beyond_loopback_only_metrics_and_probes_are_served(tmp_path: Path) -> None:
+    """Elsewhere the page and the API answer 403 with the remedy, unless --expose was given; metrics are served."""
+    for flags, status in (((), 403), (("--expose",), 200)):
+        port = free_port()
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(
+                [need.trainwatt(), "serve", "--mock", "--listen", f"0.0.0.0:{port}", *flags],
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+        served = Daemon(process, port, tmp_path / "log")
+        try:
+            poll.until(served.ready, what="readiness")
+
+            assert {status} == {served.get(path)[0] for path in ("/", "/api/v1/snapshot")}
+            assert served.get("/metrics")[0] == served.get("/-/healthy")[0] == 200
+            assert ("--expose" in served.log) == (status == 403)
+        finally:
+            process.terminate()
+            process.wait(10)

@@ -224,6 +224,24 @@ def test_a_silent_device_counts_its_time() -> None:
     assert counted[-1].devices["GPU-a"].unmeasured_s == pytest.approx(999.0)
 
 
+def test_a_slow_meter_is_neither_stale_nor_a_gap() -> None:
+    """A whole-node meter that tells the mean of 20 s every 20 s has its joules, its watts and no unmeasured second."""
+    node = Device(id="bmc-node", component=Component.PLATFORM, source="bmc", max_power_w=9000.0, within="node")
+    turns = [
+        Sample(
+            at=instant(t),
+            readings=(Reading(device=node, at=instant(t), power_w=800.0, window_s=20.0),) if t % 20 == 0 else (),
+        )
+        for t in range(121)
+    ]
+    snapshots = fold(turns)
+
+    assert {800.0} == {snapshot.devices["bmc-node"].power_w for snapshot in snapshots[20:]}
+    assert sum(snapshots[-1].devices["bmc-node"].energy_j.values()) == pytest.approx(120 * 800.0)
+    assert snapshots[-1].devices["bmc-node"].unmeasured_s == 0.0
+    assert snapshots[-1].node_energy_j == {}
+
+
 def test_a_device_without_a_sensor_has_no_joules() -> None:
     """Unknown is absent: neither energy nor power is shown as 0, its time is unmeasured."""
     snapshots = fold([reading(0, None), reading(1, None), reading(2, None)])

@@ -175,6 +175,13 @@ GPUS = [
         hits_both=True,
     ),
     Gpu(
+        fault="driver gone for 20 s, counters kept",
+        known_from="P DRIVER_NOT_LOADED: re-init with back-off",
+        happens=fails("*", 9, 30, 50, every=True),
+        says="no NVIDIA driver here",
+        hits_both=True,
+    ),
+    Gpu(
         fault="driver reloaded",
         known_from="P: handles invalid, energy restarts",
         happens=lambda _: None,

@@ -193,6 +193,23 @@ def test_mig_power_is_counted_once(make_driver: MakeDriver) -> None:
     assert snapshot.node_power_w == pytest.approx(400.0)
 
 
+def test_slices_and_gpus_that_come_later_are_found(make_driver: MakeDriver) -> None:
+    """An operator divides a GPU and another one appears: both are seen within minutes, and no joule is lost."""
+    driver = make_driver([FakeGpu(mig=1)])
+    driver.wave(0, 0.0, Const(400.0))
+    rig = Rig(driver=driver)
+    rig.go(30.0)
+    driver.mig(0, 0, (1, 0), "MIG-late", 10 * 2**30)
+    driver.gpus.append(FakeGpu())
+    driver.wave(1, 0.0, Const(300.0))
+    rig.go(150.0)
+
+    assert rig.device(driver.uuid(0)).device.slices == ("MIG-late",)
+    assert rig.device(driver.uuid(1)).power_w == pytest.approx(300.0)
+    assert rig.energy_j(driver.uuid(0)) == pytest.approx(400.0 * 180, abs=45.0)
+    assert rig.device(driver.uuid(0)).unmeasured_s == 0.0
+
+
 def test_a_gpu_without_any_power_sensor_is_absent_not_zero(make_driver: MakeDriver) -> None:
     """A vGPU that tells neither energy nor power has no joules and no watts; its time is unmeasured."""
     driver = make_driver()

@@ -3,7 +3,7 @@
 import logging
 import threading
 from itertools import pairwise
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -117,6 +117,34 @@ def test_the_log_speaks_on_change_of_state(caplog: pytest.LogCaptureFixture) -> 
         "script: d is late",
         "script: well again",
     ] == caplog.messages
+
+
+def test_a_source_that_hangs_is_shown_as_down() -> None:
+    """While a call does not return the source goes from late to down, by name; when it does, it is well again."""
+    returns, called = Event(), Event()
+    script = Script(0.0, 0.0)
+
+    def hang() -> Readout:
+        called.set()
+        returns.wait(10)
+        return script.well()
+
+    supervisor = Supervisor(script, now=script.now)
+    supervisor.tick()
+    script.read = hang  # type: ignore[method-assign]
+    thread = Thread(target=supervisor.tick)
+    thread.start()
+    called.wait(10)
+    shown = []
+    for seconds in (1.0, 8.0, 8.0):
+        script.at_s += seconds
+        shown.append(supervisor.drain()[1])
+    returns.set()
+    thread.join(10)
+
+    assert [True, True, False] == [health.up for health in shown]
+    assert "has not returned for 17 s" in shown[2].problem
+    assert supervisor.drain()[1].up
 
 
 def test_drain_gives_every_reading_once() -> None:

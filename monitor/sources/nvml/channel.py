@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pynvml
 
-from monitor.core.model import Component, Device, Instant, PowerSignal
+from monitor.core.model import NODE, Component, Device, Instant, PowerSignal
 from monitor.sources.nvml import driver
 from monitor.sources.nvml.driver import GpuInfo, Handle, Scope
 from monitor.sources.nvml.policy import Action, action_of
@@ -83,7 +83,7 @@ def channels_of(handle: Handle, info: GpuInfo) -> list[Channel]:
         ]
         found = [Channel(main, driver.energy_j, powers)]
     elif scoped[Scope.GPU]:
-        module = _around(main, Component.MODULE, f"{info.uuid}-module", within="node")
+        module = _around(main, Component.MODULE, f"{info.uuid}-module", within=NODE)
         found = [_scoped(main, Scope.GPU), _scoped(module, Scope.MODULE)]
     else:
         found = [_scoped(_around(main, Component.MODULE, info.uuid), Scope.MODULE)]

@@ -24,6 +24,8 @@ TELEMETRY_PERIOD_S = 5.0
 """Also for process utilisation, whose samples the driver keeps for 10 s."""
 FIRST_PROBE_S = 1.0
 LONGEST_PROBE_S = 60.0
+LOOK_ROUND_S = 60.0
+"""How often GPUs are counted and MIG slices listed anew."""
 MOST_UNKNOWN = 5
 """So often in a row may the driver answer "unknown error" before the library is opened anew."""
 
@@ -90,7 +92,8 @@ class Nvml:
         self._reader: ProcessReader | None = None
         self._standing: tuple[str, ...] = ()
         """What was wrong when all GPUs were last read."""
-        self._all_due_s = self._telemetry_due_s = -math.inf
+        self._slots = 0
+        self._all_due_s = self._telemetry_due_s = self._look_due_s = -math.inf
 
     def open(self) -> None:
         """Initialise the library and find every GPU. Raises SourceAbsent, SourceDenied or SourceBroken."""
@@ -101,7 +104,8 @@ class Nvml:
         try:
             before, self._driver = self._driver, self._identity()
             self._reader = ProcessReader()
-            for slot in range(driver.count()):
+            self._slots = driver.count()
+            for slot in range(self._slots):
                 self._find(slot)
             if not self._gpus and not self._lost:
                 raise SourceAbsent("the NVIDIA driver shows no GPU that this user may open")
@@ -114,6 +118,7 @@ class Nvml:
             self.close()
             raise
         self._all_due_s = self._telemetry_due_s = -math.inf
+        self._look_due_s = self._now().mono_s + LOOK_ROUND_S
 
     def read(self) -> Readout:
         """Energy of all GPUs, then telemetry if there is time. Raises SourceBroken for the library."""
@@ -133,6 +138,7 @@ class Nvml:
             telemetry = {gpu.device.id: self._telemetry(gpu) for gpu in self._gpus}
             readings = [replace(reading, telemetry=telemetry.get(reading.device.id)) for reading in readings]
             processes = self._processes()
+            self._look_round(started_s)
         integrating = any(channel.hurried for gpu in self._gpus for channel in gpu.channels)
         self.period_s = min(INTEGRATION_PERIOD_S, self._interval_s) if integrating else self._interval_s
         if everything:
@@ -209,6 +215,23 @@ class Nvml:
                 if processes is not None:
                     seen.append(Processes(device_id=device_id, at=self._now(), processes=processes))
         return tuple(seen)
+
+    def _look_round(self, started_s: float) -> None:
+        """Follow what operators change: GPUs that come or go (raises SourceBroken: open anew), MIG slices."""
+        if started_s < self._look_due_s:
+            return
+        self._look_due_s = started_s + LOOK_ROUND_S
+        try:
+            slots = driver.count()
+        except pynvml.NVMLError:
+            return  # the next read of an energy counter says what is wrong
+        if slots != self._slots:
+            raise SourceBroken(f"there are {slots} GPUs now, not {self._slots}: looking anew", reason="topology")
+        for gpu in self._gpus:
+            slices = self._ask_optional(gpu, gpu.off, "slices", driver.mig_slices)
+            for channel in gpu.channels:
+                if slices is not None and not channel.device.within:
+                    channel.device = replace(channel.device, slices=slices)
 
     def _telemetry_due(self, started_s: float) -> bool:
         late = self._now().mono_s - started_s > self._interval_s / 2

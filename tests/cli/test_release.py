@@ -257,7 +257,7 @@ def test_the_gpu_counter_tells_what_was_used_during_a_release(directory: Path, l
 
 
 def test_a_driver_may_be_reloaded_during_a_release(directory: Path, library: Path) -> None:
-    """The counter began anew: that time is unmeasured and a reset, no joule is invented, and metering goes on."""
+    """Another driver's counter tells nothing of that time: it is unmeasured, no joule is invented, metering goes on."""
     with stand_in(directory, library, nvml.FakeGpu(base_mj=9_000_000_000)) as node:
         poll.until(lambda: node.get(node.joules) > 0.0, what="joules")
 
@@ -268,9 +268,9 @@ def test_a_driver_may_be_reloaded_during_a_release(directory: Path, library: Pat
         node.driver.set_versions("580.10.01", "13.580.10.01")
 
         assert node.do("resume", "nvml").returncode == 0
-        wait_for(node.served, node.resets, 1.0)
+        poll.until(lambda: node.get(node.lost) > 0.0, what="unmeasured seconds")
 
-        assert 0.0 < node.get(node.lost) < 15.0
+        assert node.get(node.lost) < 15.0
         assert node.get(node.joules) <= began_j + 2.0 * WATTS
         poll.until(lambda: node.get(node.joules) > began_j, what="joules of the new driver")
 

@@ -1,4 +1,7 @@
-"""One contract, every source: whatever it reads, these promises hold."""
+"""One contract, every source: whatever it reads, these promises hold.
+
+A replay is left out: its instants are the recording's own, and test_recording.py holds it to them bit for bit.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.core.model import Instant, PowerSignal, Readout
+from monitor.core.model import Component, Device, Instant, PowerSignal, Reading, Readout
 from monitor.core.ports import Source
 from monitor.sources.alternatives import FirstThatWorks
 from monitor.sources.estimate import Estimate, power_w
@@ -15,6 +18,7 @@ from monitor.sources.hwmon import Hwmon
 from monitor.sources.mock import Mock
 from monitor.sources.nvml.source import Nvml
 from monitor.sources.perf import Perf
+from monitor.sources.plugins import Checked
 from monitor.sources.rapl import Rapl
 from tests.conftest import MakeDriver
 from tests.drivers import rapl
@@ -118,12 +122,39 @@ def estimate(root: Path, _make_driver: MakeDriver, _kernel: Kernel) -> Stage:
     return Stage(lambda now: Estimate(root / "proc", tdp_w=200.0, now=now, interval_s=1.0), true_w, stat.update)
 
 
+class Card:
+    """What a plug-in might be: one accelerator with a counter."""
+
+    name = "accel"
+    period_s = 1.0
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+
+    def open(self) -> None:
+        """There is nothing to find."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def read(self) -> Readout:
+        """250 W, since ever."""
+        device = Device(id="accel-0", component=Component.GPU, source="accel", max_power_w=600.0)
+        at = self._now()
+        return Readout(readings=(Reading(device=device, at=at, energy_j=250.0 * at.mono_s),))
+
+
+def plugin(_root: Path, _make_driver: MakeDriver, _kernel: Kernel) -> Stage:
+    """A third-party source, through the check that all of them go through."""
+    return Stage(lambda now: Checked("accel", Card(now), now=now, period_s=1.0), 250.0)
+
+
 def mock(_root: Path, _make_driver: MakeDriver, _kernel: Kernel) -> Stage:
     """The simulated node, which draws what it likes: tests of its own hold it to that."""
     return Stage(lambda now: Mock("training", now=now, interval_s=1.0), math.nan)
 
 
-STEADY = (nvml, nvml_without_counters, powercap, first_that_works, perf, hwmon, estimate)
+STEADY = (nvml, nvml_without_counters, powercap, first_that_works, perf, hwmon, estimate, plugin)
 
 
 @pytest.fixture(params=[*STEADY, mock], ids=lambda build: build.__name__)

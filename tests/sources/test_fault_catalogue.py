@@ -2,7 +2,7 @@
 
 Every row runs the whole pipeline for two minutes of virtual time at a constant load. `lost_s` is the time whose
 joules nobody can know, as bounds: exactly that much is missing from the total, and it is counted as unmeasured.
-References: P = facts of NVML and RAPL (NVML return codes, kernel documents), # = issue of the named project.
+References: P = NVML's return codes and documents, or the kernel's; # = issue of the named project.
 """
 
 from collections.abc import Callable

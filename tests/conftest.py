@@ -1,14 +1,20 @@
 """Fixtures of the whole suite."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pynvml
 import pytest
+from hypothesis import settings
 
 from tests.drivers import nvml
 from tests.harness import need
+
+# No deadlines: a machine that is busy is no defect. CI repeats the same examples; elsewhere each run tries new ones.
+settings.register_profile("trainwatt", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("trainwatt")
 
 MakeDriver = Callable[..., nvml.FakeDriver]
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(ask: Callable[[], T | None], *, what: str, within_s: float = 20.0, every_s: float = 0.05) -> T:
+def until(ask: Callable[[], T | None], *, what: str, within_s: float = 40.0, every_s: float = 0.05) -> T:
     """Ask until there is an answer. Raises TimeoutError that says what never came; OSError counts as no answer yet."""
     ends_at = time.monotonic() + within_s
     while True:

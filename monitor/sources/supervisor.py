@@ -24,6 +24,8 @@ LOG = logging.getLogger("trainwatt")
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
+TOLD_AT_ONCE = 2
+"""A line of the log names so many problems; the page and the API show them all."""
 HANGS_AFTER_S = 10.0
 """A call that lasts so long is no longer slow: the source is shown as down until it returns."""
 QUEUED_TICKS = 1024
@@ -144,8 +146,10 @@ class Supervisor:
         skipped = round((due_s - nominal_s) / self._source.period_s)
         self._failures.update(failure.reason for failure in readout.failures)
         self._retry_s = FIRST_RETRY_S
-        problem = "; ".join(sorted({*(failure.message for failure in readout.failures), *readout.notes}))
-        self._tell_up(readout, problem)
+        problems = sorted({*(failure.message for failure in readout.failures), *readout.notes})
+        problem = "; ".join(problems)
+        more = len(problems) - TOLD_AT_ONCE
+        self._tell_up(readout, problem if more <= 0 else f"{'; '.join(problems[:TOLD_AT_ONCE])}; and {more} more")
         self._say(
             readout,
             SourceHealth(

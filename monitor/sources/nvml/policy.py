@@ -67,6 +67,7 @@ def reason_of(error: pynvml.NVMLError) -> str:
 
 
 REMEDIES = {
+    pynvml.NVML_ERROR_UNINITIALIZED: "the driver was unloaded or reloaded; the library is opened anew",
     pynvml.NVML_ERROR_GPU_IS_LOST: "it fell off the bus; it needs a reset (nvidia-smi -r) or a reboot",
     pynvml.NVML_ERROR_RESET_REQUIRED: "reset it with nvidia-smi -r when no job uses it",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (

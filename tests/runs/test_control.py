@@ -23,7 +23,7 @@ from monitor.errors import FailureError
 from monitor.runs import control, operations, protocol
 from monitor.runs.control import Limits
 from monitor.runs.protocol import Peer, ask
-from tests.harness import poll
+from tests.harness import need, poll
 
 PROMPT_S = 1.0
 """An answer that takes longer was held up by somebody."""
@@ -501,7 +501,7 @@ def test_root_of_a_container_is_nobody() -> None:
     assert not operations.is_administrator(Peer(0, 0, 0))
     if os.geteuid() == 0:
         below = subprocess.Popen(
-            ["unshare", "--pid", "--fork", "sh", "-c", "echo ready; read _"],
+            [need.program("unshare"), "--pid", "--fork", "sh", "-c", "echo ready; read _"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

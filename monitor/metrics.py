@@ -193,14 +193,14 @@ NODE_EMISSIONS = Metric(
     type=Type.COUNTER,
     labels=("method", "basis", "quality"),
     rows=rows.node_emissions,
-    help="CO2e of the node's measured energy x PUE, at the intensity known when it was used.",
+    help="CO2e of the energy of the node's parts x PUE, at the intensity known at its use; estimates by method apart.",
 )
 NODE_UNPRICED_ENERGY = Metric(
     stem="node_unpriced_energy",
     unit="joules",
     type=Type.GAUGE,
     rows=rows.single(lambda snapshot: snapshot.node_unpriced_j),
-    help="Energy of the node for which no carbon intensity was known.",
+    help="Energy of the node's parts, estimates included, for which no carbon intensity was known.",
 )
 RUN_ENERGY = Metric(
     stem="run_energy",

@@ -13,7 +13,7 @@ from threading import Event, Thread
 from exporters import http
 from monitor import clock
 from monitor.config import Settings
-from monitor.core.model import Instant, Run
+from monitor.core.model import Instant, RunBook
 from monitor.core.ports import Now, Runs, Source
 from monitor.core.snapshot import Policy, Snapshot
 from monitor.errors import UsageError
@@ -35,9 +35,9 @@ LAST_WORDS_S = 0.3
 class NoRuns:
     """A node on which nothing is registered."""
 
-    def runs(self, at: Instant) -> tuple[Run, ...]:  # noqa: ARG002  (the port passes the moment)
+    def runs(self, at: Instant) -> RunBook:  # noqa: ARG002  (the port passes the moment)
         """None."""
-        return ()
+        return RunBook()
 
 
 @dataclass(frozen=True, slots=True)

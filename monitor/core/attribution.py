@@ -22,47 +22,65 @@ class ShareKind(StrEnum):
 class Share:
     """Joules of one run from one device over [start, end) of the steady clock."""
 
-    run_id: str
+    run_id: str = ""
+    """"" = nobody's."""
+    phase: str = ""
     energy_j: float
-    kind: ShareKind
+    kind: ShareKind | None = None
+    """None = nobody's."""
     start_mono_s: float
     end_mono_s: float
 
+    @property
+    def span_s(self) -> float:
+        """How long it held the device."""
+        return self.end_mono_s - self.start_mono_s
 
-def attribute(delta: EnergyDelta, runs: Iterable[Run]) -> tuple[tuple[Share, ...], float]:
-    """Split one interval's joules: the shares, and what nobody held.
 
-    The interval is cut where a run started or ended within it, the joules by time. The remainder is what is left
-    after the shares, so that shares + remainder = delta whatever the rounding.
+def attribute(delta: EnergyDelta, holders: Iterable[Run]) -> tuple[tuple[Share, ...], float]:
+    """Split one interval's joules over the runs that hold the device: the shares, and what nobody held.
+
+    The interval is cut where a run or one of its phases began or ended within it, the joules by time. The remainder
+    is what is left after the shares, so that shares + remainder = delta whatever the rounding.
     """
-    holders = [run for run in runs if delta.device.id in run.holds and _overlaps(run, delta)]
-    if not holders or not delta.energy_j:
+    present = [run for run in holders if _overlaps(run, delta)]
+    if not present:
         return (), delta.energy_j
     shares: list[Share] = []
     left_j = delta.energy_j
-    edges = _edges(holders, delta)
-    for start, end in pairwise(edges):
-        present = [run for run in holders if run.start.mono_s <= start and (run.end is None or run.end.mono_s >= end)]
-        if not present:
+    for start, end in pairwise(_edges(present, delta)):
+        here = [run for run in present if run.since.mono_s <= start and (run.end is None or run.end.mono_s >= end)]
+        if not here:
             continue
-        part_j = delta.energy_j * ((end - start) / delta.span_s if delta.span_s else 1.0) / len(present)
-        kind = ShareKind.WHOLE if len(present) == 1 else ShareKind.EQUAL
-        for run in present:
+        part_j = delta.energy_j * ((end - start) / delta.span_s if delta.span_s else 1.0) / len(here)
+        kind = ShareKind.WHOLE if len(here) == 1 else ShareKind.EQUAL
+        for run in here:
             part_j = min(part_j, left_j)
             left_j -= part_j
-            shares.append(
-                Share(run_id=run.id, energy_j=part_j, kind=kind, start_mono_s=start, end_mono_s=end),
-            )
+            phase = _phase_at(run, start)
+            share = Share(run_id=run.id, phase=phase, energy_j=part_j, kind=kind, start_mono_s=start, end_mono_s=end)
+            shares.append(share)
     return tuple(shares), left_j
 
 
+def held_s(run: Run, start_mono_s: float, end_mono_s: float) -> float:
+    """Seconds of [start, end) in which the run held what it holds."""
+    end_s = end_mono_s if run.end is None else min(end_mono_s, run.end.mono_s)
+    return max(0.0, end_s - max(start_mono_s, run.since.mono_s))
+
+
 def _overlaps(run: Run, delta: EnergyDelta) -> bool:
-    return run.start.mono_s <= delta.end.mono_s and (run.end is None or run.end.mono_s > delta.start.mono_s)
+    return run.since.mono_s <= delta.end.mono_s and (run.end is None or run.end.mono_s > delta.start.mono_s)
 
 
-def _edges(holders: list[Run], delta: EnergyDelta) -> list[float]:
+def _phase_at(run: Run, mono_s: float) -> str:
+    return next((phase.name for phase in reversed(run.phases) if phase.since_mono_s <= mono_s), "")
+
+
+def _edges(runs: list[Run], delta: EnergyDelta) -> list[float]:
     first, last = delta.start.mono_s, delta.end.mono_s
     if last <= first:
         return [first, last]
-    moments = {run.start.mono_s for run in holders} | {run.end.mono_s for run in holders if run.end is not None}
+    moments = {run.since.mono_s for run in runs} | {run.end.mono_s for run in runs if run.end is not None}
+    moments |= {phase.since_mono_s for run in runs for phase in run.phases}
     return sorted({first, last} | {moment for moment in moments if first < moment < last})

@@ -5,12 +5,13 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from monitor.core import crosscheck, energy, meter
-from monitor.core.attribution import ShareKind, attribute
+from monitor.core.attribution import Share, ShareKind, attribute, held_s
 from monitor.core.carbon import price
-from monitor.core.energy import EnergyDelta, How
+from monitor.core.energy import UNMEASURED, EnergyDelta, How
 from monitor.core.meter import Meter
 from monitor.core.model import (
     Component,
+    Device,
     Instant,
     Method,
     Origin,
@@ -22,7 +23,8 @@ from monitor.core.model import (
     Sample,
     Signal,
 )
-from monitor.core.snapshot import DeviceTotals, EmissionsKey, NodeEnergyKey, RunTotals, Snapshot
+from monitor.core.runcount import RunCount
+from monitor.core.snapshot import DeviceTotals, EmissionsKey, Interval, NodeEnergyKey, RunTotals, Snapshot
 
 STALE_WINDOWS = 3
 """A device that is read seldom is stale once it has missed so many readings."""
@@ -58,9 +60,10 @@ class _Turn:
         self.devices = dict(before.devices)
         self.node_emissions_g = dict(before.node_emissions_g)
         self.node_unpriced_j = before.node_unpriced_j
-        self.run_energy_j = {run.id: dict(_totals(before, run).energy_j) for run in sample.runs}
-        self.run_emissions_g = {run.id: dict(_totals(before, run).emissions_g) for run in sample.runs}
-        self.run_unpriced_j = {run.id: _totals(before, run).unpriced_j for run in sample.runs}
+        self.runs = {run.id: run for run in sample.runs.runs}
+        self.counts: dict[str, RunCount] = {}
+        self.holders = _holders(before, sample)
+        self.booked: list[Interval] = []
         self.slots = [
             slot for slot in sample.intensities if slot.zone == before.policy.zone and slot.signal is Signal.AVERAGE
         ]
@@ -71,12 +74,15 @@ class _Turn:
         entry = self.devices.get(reading.device.id)
         if entry is None:
             entry = DeviceTotals(device=reading.device, energy_j=MappingProxyType({}), last_at=reading.at)
+        elif entry.device.counter_epoch != reading.device.counter_epoch:
+            entry = _away(entry)
         metered = meter.read(entry.meter, reading)
         delta = metered.delta
         method = energy.method_of(reading, delta.how)
         unmeasured_s = metered.unmeasured_s
         if delta.how is How.FIRST:
             unmeasured_s += max(0.0, reading.at.mono_s - entry.last_at.mono_s)
+        self._hold(reading.device, entry.last_at.mono_s, reading.at.mono_s, unmeasured_s)
         unattributed_j = self._charge(delta, method) if _tells_energy(reading) else 0.0
         self.devices[reading.device.id] = replace(
             entry,
@@ -118,22 +124,63 @@ class _Turn:
         """Give runs their joules and grams; return the joules that nobody held."""
         if not delta.device.is_part:
             return delta.energy_j  # others have these joules already
-        shares, unattributed_j = attribute(delta, self.sample.runs)
-        component = delta.device.component
+        shares, unattributed_j = attribute(delta, self.holders.get(delta.device.id, ()))
+        free_s = delta.span_s
         for share in shares:
-            key = (component, method, share.kind)
-            booked = self.run_energy_j[share.run_id]
-            booked[key] = booked.get(key, 0.0) + share.energy_j
-            self.run_unpriced_j[share.run_id] += self._price(
-                share.energy_j,
-                _wall_s(delta, share.start_mono_s),
-                _wall_s(delta, share.end_mono_s),
-                method,
-                self.run_emissions_g[share.run_id],
-            )
-        start_s, end_s = _wall_s(delta, delta.start.mono_s), delta.end.wall_s
-        self.node_unpriced_j += self._price(delta.energy_j, start_s, end_s, method, self.node_emissions_g)
+            count = self._count(share.run_id)
+            count.add(share, delta.device.component, method, recovered=self._is_recovered(delta))
+            start_s, end_s = _wall_s(delta, share.start_mono_s), _wall_s(delta, share.end_mono_s)
+            count.unpriced_j += self._price(share.energy_j, start_s, end_s, method, count.emissions_g)
+            self._book(delta, method, share, share.span_s)
+            free_s = min(free_s, delta.span_s - share.span_s)
+        start_s, end_s = delta.start.mono_s, delta.end.mono_s
+        if unattributed_j > 0.0:
+            nobodys = Share(energy_j=unattributed_j, start_mono_s=start_s, end_mono_s=end_s)
+            self._book(delta, method, nobodys, free_s)
+        self.node_unpriced_j += self._price(
+            delta.energy_j, _wall_s(delta, start_s), delta.end.wall_s, method, self.node_emissions_g
+        )
         return unattributed_j
+
+    def _book(self, delta: EnergyDelta, method: Method, share: Share, told_s: float) -> None:
+        measured = method is not Method.ESTIMATED and delta.how not in UNMEASURED
+        self.booked.append(
+            Interval(
+                run_id=share.run_id,
+                device_id=delta.device.id,
+                zone=self.before.policy.zone or "",
+                phase=share.phase,
+                method=method,
+                share=share.kind,
+                recovered=self._is_recovered(delta),
+                start_wall_s=_wall_s(delta, share.start_mono_s),
+                end_wall_s=_wall_s(delta, share.end_mono_s),
+                energy_j=share.energy_j,
+                idle_j=0.0,
+                measured_s=told_s if measured else 0.0,
+            )
+        )
+
+    def _is_recovered(self, delta: EnergyDelta) -> bool:
+        resumed_at = self.before.resumed_at
+        return resumed_at is not None and delta.start.mono_s < resumed_at.mono_s
+
+    def _hold(self, device: Device, start_mono_s: float, end_mono_s: float, unmeasured_s: float) -> None:
+        """Account for the time of a device to the runs that held it; of the end of it nobody knows the joules."""
+        for run in self.holders.get(device.id, ()) if device.is_part else ():
+            span_s = held_s(run, start_mono_s, end_mono_s)
+            blind_s = held_s(run, end_mono_s - unmeasured_s, end_mono_s) if unmeasured_s > 0.0 else 0.0
+            if span_s > 0.0 or blind_s > 0.0:
+                count = self._count(run.id)
+                count.held_s += span_s
+                if device.origin is not Origin.ESTIMATED:
+                    count.measured_s += span_s - blind_s
+
+    def _count(self, run_id: str) -> RunCount:
+        count = self.counts.get(run_id)
+        if count is None:
+            count = self.counts[run_id] = RunCount(self.before.runs.get(run_id))
+        return count
 
     def _price(
         self, energy_j: float, start_s: float, end_s: float, method: Method, into: dict[EmissionsKey, float]
@@ -159,46 +206,53 @@ class _Turn:
             self.before,
             at=at,
             devices=MappingProxyType(devices),
-            runs=MappingProxyType({run.id: self._run_totals(run, devices) for run in self.sample.runs}),
+            runs=MappingProxyType({run_id: self._run_totals(run, devices) for run_id, run in self.runs.items()}),
             node_energy_j=MappingProxyType(node_energy_j),
             node_power_w=sum(watts) if watts else None,
             node_emissions_g=MappingProxyType(self.node_emissions_g),
             node_unpriced_j=self.node_unpriced_j,
             sources=self.sample.sources,
             intensities=self.sample.intensities,
+            ledger=self.sample.ledger,
+            runs_dropped=self.sample.runs.dropped,
+            names_altered=self.sample.runs.altered,
             late_ticks=self.before.late_ticks + self.sample.late_ticks,
+            booked=tuple(self.booked),
         )
 
     def _aged(self, entry: DeviceTotals, at: Instant) -> DeviceTotals:
         """A silent device loses its watts at once, and its time counts as unmeasured once no counter can tell."""
-        policy = self.before.policy
+        policy, resumed_at = self.before.policy, self.before.resumed_at
         silent_s = at.mono_s - entry.last_at.mono_s
         last = entry.meter.last
+        if resumed_at is not None and entry.last_at.mono_s < resumed_at.mono_s:
+            return entry  # of the daemon before this one: it may answer yet, or be gone for good
         if last is not None and silent_s <= max(policy.stale_after_s, STALE_WINDOWS * last.window_s):
             return entry
         if entry.meter.counted is not None and silent_s <= policy.lost_after_s:
             return replace(entry, power_w=None)
+        self._hold(entry.device, entry.last_at.mono_s, at.mono_s, silent_s + entry.meter.unvouched_s)
         gone = _away(entry)
         last_at = at if silent_s > 0.0 else entry.last_at
         return replace(gone, unmeasured_s=gone.unmeasured_s + max(0.0, silent_s), last_at=last_at)
 
     def _run_totals(self, run: Run, devices: Mapping[str, DeviceTotals]) -> RunTotals:
-        energy_j = self.run_energy_j[run.id]
+        before = self.before.runs.get(run.id)
+        if before is not None and before.run is run and run.end is not None and run.id not in self.counts:
+            return before  # it ended, and nothing of it is new
+        count = self._count(run.id)
         held = [devices[device_id] for device_id in sorted(run.holds) if device_id in devices]
         for entry in held:
             # Present at 0 from the start, so that the first increase is seen by whoever takes a rate.
-            if not any(component is entry.device.component for component, _, _ in energy_j):
+            if not any(component is entry.device.component for component, _, _ in count.energy_j):
                 for method in entry.energy_j:
-                    energy_j[entry.device.component, method, ShareKind.WHOLE] = 0.0
-                    self._price(0.0, self.sample.at.wall_s, self.sample.at.wall_s, method, self.run_emissions_g[run.id])
+                    count.energy_j[entry.device.component, method, ShareKind.WHOLE] = 0.0
+                    self._price(0.0, self.sample.at.wall_s, self.sample.at.wall_s, method, count.emissions_g)
         end = run.end or self.sample.at
-        return RunTotals(
-            run=run,
-            energy_j=MappingProxyType(energy_j),
-            emissions_g=MappingProxyType(self.run_emissions_g[run.id]),
-            unpriced_j=self.run_unpriced_j[run.id],
+        return count.totals(
+            run,
             power_w=self._run_power_w(run, held),
-            duration_s=max(0.0, end.mono_s - run.start.mono_s),
+            duration_s=run.before_s + max(0.0, end.mono_s - run.since.mono_s),
         )
 
     def _run_power_w(self, run: Run, held: list[DeviceTotals]) -> float | None:
@@ -206,16 +260,21 @@ class _Turn:
             return None
         shares_w = []
         for entry in held:
-            holders = sum(entry.device.id in other.holds and other.end is None for other in self.sample.runs)
-            if entry.power_w is not None and entry.device.is_part:
+            holders = sum(other.end is None for other in self.holders.get(entry.device.id, ()))
+            if entry.power_w is not None and entry.device.is_part and holders:
                 shares_w.append(entry.power_w / holders)
         return sum(shares_w) if shares_w else None
 
 
-def _totals(before: Snapshot, run: Run) -> RunTotals:
-    return before.runs.get(run.id) or RunTotals(
-        run=run, energy_j=MappingProxyType({}), emissions_g=MappingProxyType({})
-    )
+def _holders(before: Snapshot, sample: Sample) -> Mapping[str, list[Run]]:
+    """The runs that hold each device, without those that ended before anything of this turn can have begun."""
+    oldest_s = min((entry.last_at.mono_s for entry in before.devices.values()), default=0.0)
+    holders: dict[str, list[Run]] = {}
+    for run in sample.runs.runs:
+        if run.end is None or run.end.mono_s >= oldest_s:
+            for device_id in run.holds:
+                holders.setdefault(device_id, []).append(run)
+    return holders
 
 
 def _away(entry: DeviceTotals) -> DeviceTotals:

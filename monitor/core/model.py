@@ -72,6 +72,9 @@ class Device:
     """Half width of the band around an estimate; None for a sensor, whose own gain error nobody knows."""
     slices: tuple[str, ...] = ()
     """Ids of the parts that it is divided into (MIG); they share its one power reading."""
+    counter_epoch: str | None = None
+    """Which count its counter belongs to (a loading of the driver): within one epoch and one boot the counter goes on,
+    whoever reads it and whether anybody does. None = it begins with whoever opens it."""
     within: str = ""
     """What already counts its joules, or shares them: an overlapping device is shown, never summed. "" = a part."""
 
@@ -170,6 +173,27 @@ class SourceHealth:
     """One line for people while it is not up: what is wrong and what cures it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What a run has been doing since a moment, in the words of the job: train, eval, checkpoint."""
+
+    name: str
+    since_mono_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run has come on this node. None = the job does not tell."""
+
+    steps: int | None = None
+    """Of its ranks the furthest."""
+    tokens: int | None = None
+    """Of its ranks together."""
+    samples: int | None = None
+    """Of its ranks together."""
+    done_ratio: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A named piece of training work and the devices it holds."""
@@ -177,6 +201,11 @@ class Run:
     id: str
     name: str
     start: Instant
+    """Of its first stretch on this node."""
+    resumed: Instant | None = None
+    """Start of the present stretch, when it was queued again; None = `start`."""
+    before_s: float = 0.0
+    """Active time of the stretches before the present one."""
     end: Instant | None = None
     holds: frozenset[str] = frozenset()
     """Ids of the devices it was allocated."""
@@ -184,6 +213,51 @@ class Run:
     project: str = ""
     launcher: str = ""
     job_id: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    """Sorted by name."""
+    phases: tuple[Phase, ...] = ()
+    """The newest ones, oldest first: those before the last turn but one are of no use any more."""
+    progress: Progress = Progress()
+    memory: str = ""
+    """What the book of runs must know of it after a restart: its own words, kept by the ledger, read by nobody else."""
+
+    @property
+    def since(self) -> Instant:
+        """Start of the present stretch: before it, it held nothing."""
+        return self.resumed or self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunBook:
+    """Every run to show at a moment: the alive ones, and the ended ones that are still shown."""
+
+    runs: tuple[Run, ...] = ()
+    dropped: int = 0
+    """Runs that were given up because there were too many, since the daemon started."""
+    altered: int = 0
+    """Names, ids and tags that were cut or cleaned, since the daemon started."""
+
+
+class LedgerState(StrEnum):
+    """Where the count is kept."""
+
+    FILE = auto()
+    TEMPORARY = auto()
+    """In a file that goes with the daemon."""
+    MEMORY = auto()
+    """Nowhere: it ends with the daemon."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerHealth:
+    """How the ledger fares; shown as `ledger_*`."""
+
+    state: LedgerState = LedgerState.MEMORY
+    lag_s: float | None = None
+    """Time since the last commit; None where nothing is kept."""
+    write_failures: int = 0
+    problem: str = ""
+    """One line for people while it cannot write: what is wrong and what cures it."""
 
 
 class Basis(StrEnum):
@@ -236,7 +310,8 @@ class Sample:
     """In the order each device gave them."""
     failures: tuple[ReadFailure, ...] = ()
     processes: tuple[Processes, ...] = ()
-    runs: tuple[Run, ...] = ()
+    runs: RunBook = RunBook()
     intensities: tuple[Intensity, ...] = ()
     sources: tuple[SourceHealth, ...] = ()
+    ledger: LedgerHealth = LedgerHealth()
     late_ticks: int = 0

@@ -1,10 +1,10 @@
 """What one edge needs of another, as protocols: `app.py` passes the one to the other, so that siblings never meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from monitor.core.model import Instant, Intensity, Readout, Run
-from monitor.core.snapshot import Snapshot
+from monitor.core.model import Instant, Intensity, LedgerHealth, Readout, RunBook
+from monitor.core.snapshot import Interval, RunTotals, Snapshot
 
 Now = Callable[[], Instant]
 """The clock of whoever stamps a reading: called beside the driver call."""
@@ -36,7 +36,7 @@ class Source(Protocol):
 class Runs(Protocol):
     """Which runs there are: the alive ones, and the ended ones that are still shown."""
 
-    def runs(self, at: Instant) -> tuple[Run, ...]:
+    def runs(self, at: Instant) -> RunBook:
         """Every run to show at this moment."""
         ...
 
@@ -55,4 +55,36 @@ class SnapshotView(Protocol):
     @property
     def snapshot(self) -> Snapshot:
         """The newest published one."""
+        ...
+
+
+class Keeper(Protocol):
+    """What keeps the count: it is handed every snapshot and commits now and then. Never blocks, never raises."""
+
+    def offer(self, snapshot: Snapshot, *, at_once: bool = False) -> None:
+        """Take a snapshot and what its turn booked; commit within a second, or now."""
+        ...
+
+    def health(self, at: Instant) -> LedgerHealth:
+        """How it fares now."""
+        ...
+
+
+class History(Protocol):
+    """What the ledger remembers of runs, the ended ones too. From any thread; slow, so never from the loop."""
+
+    def recent(self, limit: int) -> Sequence[RunTotals]:
+        """Runs, newest start first. Raises FailureError when the ledger cannot be read."""
+        ...
+
+    def find(self, run_id: str) -> RunTotals | None:
+        """One run as it was committed last. Raises FailureError."""
+        ...
+
+    def intervals(self, run_id: str) -> Sequence[Interval]:
+        """Its energy by bucket of time, oldest first. Raises FailureError."""
+        ...
+
+    def factors(self, start_wall_s: float, end_wall_s: float) -> Sequence[Intensity]:
+        """Every intensity that priced energy of this time. Raises FailureError."""
         ...

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from monitor.core.attribution import ShareKind
 from monitor.core.crosscheck import CrossCheck
@@ -14,6 +14,7 @@ from monitor.core.model import (
     Device,
     Instant,
     Intensity,
+    LedgerHealth,
     Method,
     Processes,
     Quality,
@@ -25,6 +26,28 @@ from monitor.core.model import (
 RunEnergyKey = tuple[Component, Method, ShareKind]
 NodeEnergyKey = tuple[Component, Method]
 EmissionsKey = tuple[Method, Basis, Quality]
+
+
+class Interval(NamedTuple):
+    """Joules of one device over [start, end) of Unix time: whose, and how they are known. The ledger keeps them."""
+
+    run_id: str
+    """"" = nobody's."""
+    device_id: str
+    zone: str
+    """Grid zone they are priced in; "" = none is set."""
+    phase: str
+    method: Method
+    share: ShareKind | None
+    """None = nobody's."""
+    recovered: bool
+    """Used while no daemon ran, and told afterwards by the hardware counter."""
+    start_wall_s: float
+    end_wall_s: float
+    energy_j: float
+    idle_j: float
+    measured_s: float
+    """Seconds of the interval that a sensor saw."""
 
 
 def _empty() -> Mapping[Any, Any]:
@@ -72,9 +95,18 @@ class RunTotals:
     run: Run
     energy_j: Mapping[RunEnergyKey, float]
     emissions_g: Mapping[EmissionsKey, float]
+    phase_j: Mapping[str, float] = field(default_factory=_empty)
+    """By phase, for a run that tells its phases."""
     unpriced_j: float = 0.0
+    recovered_j: float = 0.0
+    """Part of its joules that was used while no daemon ran, told afterwards by the hardware counters."""
+    held_s: float = 0.0
+    """Device-seconds that it held, as far as they are accounted for."""
+    measured_s: float = 0.0
+    """Part of them that a sensor saw."""
     power_w: float | None = None
     duration_s: float = 0.0
+    """Active time, all stretches together."""
 
     @property
     def active(self) -> bool:
@@ -91,6 +123,8 @@ class Snapshot:
     policy: Policy
     at: Instant | None = None
     """None before the first turn."""
+    resumed_at: Instant | None = None
+    """When this daemon took over the count of another; None = it began the count."""
     devices: Mapping[str, DeviceTotals] = field(default_factory=_empty)
     """By device id, in that order."""
     runs: Mapping[str, RunTotals] = field(default_factory=_empty)
@@ -103,4 +137,9 @@ class Snapshot:
     """Joules of the node for which no intensity was known when they were used."""
     sources: tuple[SourceHealth, ...] = ()
     intensities: tuple[Intensity, ...] = ()
+    ledger: LedgerHealth = field(default_factory=LedgerHealth)
+    runs_dropped: int = 0
+    names_altered: int = 0
     late_ticks: int = 0
+    booked: tuple[Interval, ...] = ()
+    """What the last turn booked, device by device."""

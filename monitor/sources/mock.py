@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from monitor.core.model import Component, Device, Instant, Origin, Reading, Readout, Run, Telemetry
+from monitor.core.model import Component, Device, Instant, Origin, Reading, Readout, Run, RunBook, Telemetry
 from monitor.core.ports import Now
 from monitor.errors import UsageError
 from monitor.sources.waveform import Waveform
@@ -77,25 +77,27 @@ class Mock:
         self._now = now
         self._start = now()
         self._parts = _training_node(random.Random(seed))  # noqa: S311  (a simulation must repeat, not surprise)
-        self._runs = tuple(
-            Run(
-                id=f"mock-{simulated.name}",
-                name=simulated.name,
-                start=self._start,
-                holds=frozenset(
-                    [f"mock-gpu-{gpu}" for gpu in simulated.gpus]
-                    + [f"mock-package-{simulated.socket}", f"mock-package-{simulated.socket}-dram"]
-                ),
-                user=simulated.user,
-                project=simulated.project,
-                launcher="mock",
+        self._book = RunBook(
+            runs=tuple(
+                Run(
+                    id=f"mock-{simulated.name}",
+                    name=simulated.name,
+                    start=self._start,
+                    holds=frozenset(
+                        [f"mock-gpu-{gpu}" for gpu in simulated.gpus]
+                        + [f"mock-package-{simulated.socket}", f"mock-package-{simulated.socket}-dram"]
+                    ),
+                    user=simulated.user,
+                    project=simulated.project,
+                    launcher="mock",
+                )
+                for simulated in RUNS
             )
-            for simulated in RUNS
         )
 
-    def runs(self, at: Instant) -> tuple[Run, ...]:  # noqa: ARG002  (both go on for ever)
+    def runs(self, at: Instant) -> RunBook:  # noqa: ARG002  (both go on for ever)
         """The simulated runs."""
-        return self._runs
+        return self._book
 
     def open(self) -> None:
         """There is nothing to find."""

@@ -18,6 +18,7 @@ from monitor.core.model import (
     ReadFailure,
     Reading,
     Run,
+    RunBook,
     Sample,
 )
 from monitor.core.snapshot import Policy, Snapshot
@@ -89,7 +90,7 @@ def histories(draw: st.DrawFn) -> list[Sample]:
                 at=instant(turn),
                 readings=tuple(readings),
                 failures=tuple(failures),
-                runs=tuple(run for run in runs if run.start.mono_s <= turn),
+                runs=RunBook(runs=tuple(run for run in runs if run.start.mono_s <= turn)),
                 intensities=(FLAT,),
             )
         )
@@ -255,7 +256,7 @@ def test_a_device_without_a_sensor_has_no_joules() -> None:
 def test_a_run_has_the_whole_device_between_its_edges() -> None:
     """Energy before the start and after the end belongs to nobody; in between, idle or not, to the run."""
     run = Run(id="r", name="r", start=instant(1.25), end=instant(3.5), holds=frozenset({"GPU-a"}))
-    snapshots = fold([replace(reading(t, 100.0 * t), runs=(run,)) for t in range(6)])
+    snapshots = fold([replace(reading(t, 100.0 * t), runs=RunBook(runs=(run,))) for t in range(6)])
 
     assert snapshots[-1].devices["GPU-a"].attributed_j == pytest.approx(225.0)
     assert snapshots[-1].devices["GPU-a"].unattributed_j == pytest.approx(275.0)

@@ -6,7 +6,7 @@ Nothing sleeps: time is set to the next deadline, then whoever is due runs.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitor.core.model import Instant, Intensity, Run
+from monitor.core.model import Instant, Intensity, Run, RunBook
 from monitor.core.ports import Now, Source
 from monitor.core.snapshot import DeviceTotals, Policy, Snapshot
 from monitor.loop import LAG_S, Loop
@@ -60,9 +60,9 @@ class Rig:
         """The virtual present."""
         return Instant(self.at_s, UNIX_AT_BOOT_S + self.at_s)
 
-    def runs(self, at: Instant) -> tuple[Run, ...]:
+    def runs(self, at: Instant) -> RunBook:
         """Those of the book that have begun."""
-        return tuple(run for run in self.book if run.start.mono_s <= at.mono_s)
+        return RunBook(runs=tuple(run for run in self.book if run.start.mono_s <= at.mono_s))
 
     def intensities(self, at: Instant) -> tuple[Intensity, ...]:  # noqa: ARG002
         """No price."""

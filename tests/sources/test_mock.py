@@ -75,7 +75,7 @@ def test_the_scenario_is_a_training_node() -> None:
     assert min(watts) < 200.0
     assert max(watts) > 450.0
     assert [("mock-llm-pretrain", 6), ("mock-vision-finetune", 5)] == [
-        (run.id, len(run.holds)) for run in mock.runs(clock.now())
+        (run.id, len(run.holds)) for run in mock.runs(clock.now()).runs
     ]
 
 
@@ -84,7 +84,7 @@ def test_it_goes_through_the_same_pipeline() -> None:
     clock = Clock()
     rig = Rig(sources=[mock := Mock("training", now=clock.now, interval_s=1.0)])
     clock.at_s = rig.at_s
-    rig.book += mock.runs(rig.now())
+    rig.book += mock.runs(rig.now()).runs
 
     def follow(_snapshot: object) -> None:
         clock.at_s = rig.at_s + 0.9

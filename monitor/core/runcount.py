@@ -1,0 +1,44 @@
+"""One run's sums while a turn is folded: mutable here, frozen by `totals`."""
+
+from types import MappingProxyType
+
+from monitor.core.attribution import Share, ShareKind
+from monitor.core.model import Component, Method, Run
+from monitor.core.snapshot import EmissionsKey, RunEnergyKey, RunTotals
+
+
+class RunCount:
+    """Starts from what the run had before the turn."""
+
+    def __init__(self, before: RunTotals | None) -> None:
+        self.energy_j: dict[RunEnergyKey, float] = dict(before.energy_j) if before else {}
+        self.emissions_g: dict[EmissionsKey, float] = dict(before.emissions_g) if before else {}
+        self.phase_j: dict[str, float] = dict(before.phase_j) if before else {}
+        self.unpriced_j = before.unpriced_j if before else 0.0
+        self.recovered_j = before.recovered_j if before else 0.0
+        self.held_s = before.held_s if before else 0.0
+        self.measured_s = before.measured_s if before else 0.0
+
+    def add(self, share: Share, component: Component, method: Method, *, recovered: bool) -> None:
+        """Book one share. Its price is booked apart, for it may be cut at the slots' edges."""
+        key = (component, method, share.kind or ShareKind.WHOLE)
+        self.energy_j[key] = self.energy_j.get(key, 0.0) + share.energy_j
+        if share.phase:
+            self.phase_j[share.phase] = self.phase_j.get(share.phase, 0.0) + share.energy_j
+        if recovered:
+            self.recovered_j += share.energy_j
+
+    def totals(self, run: Run, *, power_w: float | None, duration_s: float) -> RunTotals:
+        """Freeze."""
+        return RunTotals(
+            run=run,
+            energy_j=MappingProxyType(self.energy_j),
+            emissions_g=MappingProxyType(self.emissions_g),
+            phase_j=MappingProxyType(self.phase_j),
+            unpriced_j=self.unpriced_j,
+            recovered_j=self.recovered_j,
+            held_s=self.held_s,
+            measured_s=max(0.0, self.measured_s),
+            power_w=power_w,
+            duration_s=duration_s,
+        )

@@ -72,6 +72,15 @@ class Settings(BaseSettings):
         "user's runtime directory",
     )
 
+    state_dir: Path | None = Field(
+        None,
+        description="directory of the ledger, on a local disk; default /var/lib/trainwatt for root, else in the "
+        "user's state directory",
+    )
+    retention_days: int | None = Field(
+        None, ge=1, le=36_500, description="days after which the ledger forgets; kept for ever unless given"
+    )
+
     @classmethod
     def settings_customise_sources(  # noqa: D102  (of pydantic-settings)
         cls,

@@ -210,6 +210,14 @@ RUN_ENERGY = Metric(
     rows=rows.run_energy,
     help="Energy charged to the run on this node since its start. Add up over nodes with last_over_time, not increase.",
 )
+RUN_PHASE_ENERGY = Metric(
+    stem="run_phase_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=(*_RUN, "phase"),
+    rows=rows.run_phase_energy,
+    help="Energy of the run by the phases that it tells, such as train and eval.",
+)
 RUN_EMISSIONS = Metric(
     stem="run_emissions",
     unit="grams",
@@ -265,6 +273,43 @@ RUN_DURATION = Metric(
     rows=rows.per_run(lambda entry: entry.duration_s),
     help="Active time of the run.",
 )
+RUN_MEASURED_TIME = Metric(
+    stem="run_measured_time",
+    unit="ratio",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.per_run(rows.run_measured_time),
+    help="Share of the run's device time that a sensor saw; estimates do not count.",
+)
+RUN_STEPS = Metric(
+    stem="run_steps",
+    type=Type.COUNTER,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.run.progress.steps),
+    help="Steps of the run, of its ranks the furthest: take the maximum over nodes.",
+)
+RUN_TOKENS = Metric(
+    stem="run_tokens",
+    type=Type.COUNTER,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.run.progress.tokens),
+    help="Tokens of the run's ranks on this node: add up over nodes.",
+)
+RUN_SAMPLES = Metric(
+    stem="run_samples",
+    type=Type.COUNTER,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.run.progress.samples),
+    help="Samples of the run's ranks on this node: add up over nodes.",
+)
+RUN_PROGRESS = Metric(
+    stem="run_progress",
+    unit="ratio",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.per_run(lambda entry: entry.run.progress.done_ratio),
+    help="How much of its work the run says it has done.",
+)
 RUN_INFO = Metric(
     stem="run",
     type=Type.INFO,
@@ -278,6 +323,18 @@ RUN_DEVICE_INFO = Metric(
     labels=(*_RUN, "device"),
     rows=rows.run_devices,
     help="The devices that the run holds.",
+)
+RUNS_DROPPED = Metric(
+    stem="runs_dropped",
+    type=Type.COUNTER,
+    rows=rows.single(lambda snapshot: float(snapshot.runs_dropped)),
+    help="Runs that were given up because there were too many at once.",
+)
+RUN_NAMES_ALTERED = Metric(
+    stem="run_names_altered",
+    type=Type.COUNTER,
+    rows=rows.single(lambda snapshot: float(snapshot.names_altered)),
+    help="Names, ids and tags of runs that were cut or cleaned.",
 )
 GRID_INTENSITY = Metric(
     stem="grid_intensity",
@@ -351,6 +408,26 @@ SAMPLER_LATE_TICKS = Metric(
     type=Type.COUNTER,
     rows=rows.single(lambda snapshot: float(snapshot.late_ticks)),
     help="Turns of the loop that were skipped because the one before came too late.",
+)
+LEDGER_LAG = Metric(
+    stem="ledger_lag",
+    unit="seconds",
+    type=Type.GAUGE,
+    rows=rows.single(lambda snapshot: snapshot.ledger.lag_s),
+    help="Time since the last commit when this was observed. Above 3 s what is shown may be lost with the daemon.",
+)
+LEDGER_WRITE_FAILURES = Metric(
+    stem="ledger_write_failures",
+    type=Type.COUNTER,
+    rows=rows.single(lambda snapshot: float(snapshot.ledger.write_failures)),
+    help="Commits that failed; what they held is kept in memory and written when the disk allows.",
+)
+LEDGER_INFO = Metric(
+    stem="ledger",
+    type=Type.INFO,
+    labels=("ledger", "state"),
+    rows=rows.ledger_info,
+    help="Identity of the count, and where it is kept: file, temporary (goes with the daemon), memory.",
 )
 BUILD_INFO = Metric(
     stem="build",

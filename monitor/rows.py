@@ -86,6 +86,23 @@ def run_energy(snapshot: Snapshot) -> Rows:
             yield (entry.run.id, snapshot.ledger_id, component, method, share), energy_j
 
 
+def run_phase_energy(snapshot: Snapshot) -> Rows:
+    """One row a run and phase."""
+    for entry in snapshot.runs.values():
+        for phase, energy_j in entry.phase_j.items():
+            yield (entry.run.id, snapshot.ledger_id, phase), energy_j
+
+
+def run_measured_time(entry: RunTotals) -> float | None:
+    """Share of the run's device time that a sensor saw."""
+    return entry.measured_s / entry.held_s if entry.held_s > 0.0 else None
+
+
+def ledger_info(snapshot: Snapshot) -> Rows:
+    """The ledger, and where it is kept."""
+    yield (snapshot.ledger_id, snapshot.ledger.state), 1.0
+
+
 def run_emissions(snapshot: Snapshot) -> Rows:
     """One row a run, method, basis and quality."""
     for entry in snapshot.runs.values():

@@ -22,6 +22,8 @@ PLACEHOLDERS = {
     "procfs": "DIR",
     "estimate_cpu_tdp": "WATTS",
     "socket": "PATH",
+    "state_dir": "DIR",
+    "retention_days": "DAYS",
 }
 
 

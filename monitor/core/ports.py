@@ -1,7 +1,7 @@
 """What one edge needs of another, as protocols: `app.py` passes the one to the other, so that siblings never meet."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from monitor.core.model import Instant, Intensity, LedgerHealth, Readout, RunBook
 from monitor.core.snapshot import Interval, RunTotals, Snapshot
@@ -30,6 +30,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give every handle back; never raises."""
+        ...
+
+
+@runtime_checkable
+class EnergyFirst(Protocol):
+    """A source whose `read` leaves out what is not due, or does more than energy: at a run's edge it is asked this."""
+
+    def read_energy(self) -> Readout:
+        """Read the energy of every device now, whatever is due, and nothing else. Raises like `read`."""
         ...
 
 

@@ -20,6 +20,8 @@ says; a thread of its own calls them. `open` raises SourceAbsent, SourceDenied o
   slower, such as a BMC's, names the window of its mean in `window_s`, and is read as often.
 - A reading of the whole node (IPMI, Redfish) is a PLATFORM device. It overlaps its parts, so it is shown with
   `within="node"`, which is put in where it is missing, and never added.
+- A counter that goes on while no daemon runs, as one of hardware does, is in a `counter_epoch`: a word that changes
+  whenever it begins anew, such as the loading of its driver. Without it, what is used during a restart is unmeasured.
 - `max_power_w` is a bound that the device cannot exceed: a larger rise of its counter is not booked.
 - None = not offered. A read that fails is a ReadFailure or an exception, never 0.
 
@@ -245,6 +247,7 @@ class Checked:
             origin=Origin(device.origin),
             calibration_ratio=calibration_ratio,
             error_ratio=_optional("device.error_ratio", device.error_ratio),
+            counter_epoch=_one_line(device.counter_epoch) if device.counter_epoch is not None else None,
             within=_one_line(device.within) or (NODE if component is Component.PLATFORM else ""),
         )
 

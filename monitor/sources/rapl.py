@@ -21,6 +21,8 @@ PACKAGE = re.compile(r"package-(\d+)(-die-\d+)?")
 PLATFORM = re.compile(r"psys(-\d+)?")
 MIRRORING_VENDORS = frozenset({"AuthenticAMD", "HygonGenuine"})
 """Their dies all show the one counter of the package (kernels 6.9 to 6.11); on Intel each die has its own."""
+REGISTER = "msr"
+"""The counters are registers of the CPU: they go on until the next boot, whatever is loaded or unloaded."""
 DEFAULT_MAX_POWER_W = {Component.CPU: 1000.0, Component.DRAM: 500.0, Component.PLATFORM: 20_000.0}
 """Where the kernel states no limit: above any socket, memory of one socket or node that is sold."""
 HIGHEST_STATED_W = 5000.0
@@ -246,6 +248,7 @@ def _zone(path: Path, component: Component, device_id: str, *, within: str = "")
         source=Rapl.name,
         index=path.name.partition(":")[2],
         max_power_w=_max_power_w(path) or DEFAULT_MAX_POWER_W[component],
+        counter_epoch=REGISTER,
         within=within,
     )
     return Zone(path=path, device=device, wraps_at_j=_wraps_at_j(path))

@@ -4,12 +4,14 @@ r"""One thread a source: timing, retry with back-off, health, failure records, l
     open -> read -> read -> ...      drain() takes what has been read since
        \-> SourceError -> back-off -> open
        \-> release() -> closed until resume() or the limit -> open
+       \-> read_now() -> read energy, out of turn
 
 The source itself only reads. Whatever it raises ends here as a count, a line for people and another try.
 """
 
 import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +19,7 @@ from threading import Event, Lock, Thread
 
 from monitor import clock
 from monitor.core.model import Instant, Readout, SourceHealth
-from monitor.core.ports import Now, Source
+from monitor.core.ports import EnergyFirst, Now, Source
 from monitor.errors import SourceBroken, SourceError
 
 LOG = logging.getLogger("trainwatt")
@@ -52,10 +54,12 @@ class Supervisor:
         """Set once the source has been tried, whatever came of it."""
         self._wake = Event()
         self._orders = Lock()
-        """Guards the two below: the orders of other threads, carried out by the thread of the source."""
+        """Guards the three below: the orders of other threads, carried out by the thread of the source."""
         self._until: Instant | None = None
         self._waiting: list[Future[Instant | None]] = []
+        self._edges: list[Future[None]] = []
         self._released = False
+        self._due_s = 0.0
 
     @property
     def name(self) -> str:
@@ -67,12 +71,32 @@ class Supervisor:
 
         A released source is closed instead, and due when its release ends.
         """
-        until, waiting = self._take_orders()
-        due_s = self._read() if until is None else self._stay_closed(until)
+        until, waiting, edges = self._take_orders()
+        if until is not None:
+            self._due_s = self._stay_closed(until)
+        elif not edges or waiting or self._now().mono_s >= self._due_s:
+            self._due_s = self._read(self._source.read)
+        elif self._open:
+            read = self._source.read_energy if isinstance(self._source, EnergyFirst) else self._source.read
+            self._due_s = self._read(read, in_turn=False)
+        # Else it waits to be opened again: the edge of a run is no reason to hurry a driver that has trouble.
         for done in waiting:
             if done.set_running_or_notify_cancel():
                 done.set_result(until)
-        return due_s
+        for read_once in edges:
+            read_once.set_result(None)
+        return self._due_s
+
+    def read_now(self) -> Future[None]:
+        """Read the energy of every device out of turn, for the edge of a run. From any thread.
+
+        The result comes when that is done, or at once when the source is closed.
+        """
+        done: Future[None] = Future()
+        with self._orders:
+            self._edges.append(done)
+        self._wake.set()
+        return done
 
     def release(self, limit_s: float) -> Future[Instant | None]:
         """Close the source for so long; of several releases the longest holds. From any thread, at any time.
@@ -105,12 +129,13 @@ class Supervisor:
         """Tick now, or end if `stop` has been set: the thread sleeps until it is due."""
         self._wake.set()
 
-    def _take_orders(self) -> tuple[Instant | None, list[Future[Instant | None]]]:
+    def _take_orders(self) -> tuple[Instant | None, list[Future[Instant | None]], list[Future[None]]]:
         with self._orders:
             if self._until is not None and self._until.mono_s <= self._now().mono_s:
                 self._until = None
             waiting, self._waiting = self._waiting, []
-            return self._until, waiting
+            edges, self._edges = self._edges, []
+            return self._until, waiting, edges
 
     def _stay_closed(self, until: Instant) -> float:
         self._close()
@@ -126,14 +151,14 @@ class Supervisor:
         self._say_down(problem)
         return until.mono_s
 
-    def _read(self) -> float:
+    def _read(self, read: Callable[[], Readout], *, in_turn: bool = True) -> float:
         self._released = False
         started = self._calling = self._now()
         try:
             if not self._open:
                 self._source.open()
                 self._open = True
-            readout = self._source.read()
+            readout = read()
         except SourceError as error:
             return self._failed(error)
         except Exception as error:  # noqa: BLE001  (whatever a source or its library does, the other sources go on)
@@ -142,7 +167,7 @@ class Supervisor:
             self._calling = None
         ended = self._now()
         nominal_s = clock.next_deadline_s(started.mono_s, self._source.period_s)
-        due_s = max(nominal_s, clock.next_deadline_s(ended.mono_s, self._source.period_s))
+        due_s = max(nominal_s, clock.next_deadline_s(ended.mono_s, self._source.period_s)) if in_turn else nominal_s
         skipped = round((due_s - nominal_s) / self._source.period_s)
         self._failures.update(failure.reason for failure in readout.failures)
         self._retry_s = FIRST_RETRY_S

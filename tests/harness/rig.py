@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from monitor.core.model import Instant, Intensity, Run, RunBook
-from monitor.core.ports import Now, Source
+from monitor.core.ports import Keeper, Now, Source
 from monitor.core.snapshot import DeviceTotals, Policy, Snapshot
 from monitor.loop import LAG_S, Loop
 from monitor.sources.nvml.source import Nvml
@@ -32,6 +32,8 @@ class Rig:
         begin_s: float = 1000.0,
         interval_s: float = 1.0,
         calibration: dict[str, float] | None = None,
+        first: Snapshot | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.at_s = begin_s
         self._driver = driver
@@ -47,12 +49,13 @@ class Rig:
         self._due_s = dict.fromkeys(self.supervisors, begin_s)
         self._interval_s = interval_s
         self.loop = Loop(
-            Snapshot(ledger_id="rig", policy=Policy()),
+            first or Snapshot(ledger_id="rig", policy=Policy()),
             supervisors=self.supervisors,
             runs=self,
             grid=self,
             now=self.now,
             interval_s=interval_s,
+            keeper=keeper,
         )
         self._turn_s = self._until_s = begin_s + LAG_S
 
@@ -86,6 +89,13 @@ class Rig:
                 self._turn_s += self._interval_s
                 if each_turn is not None:
                     each_turn(snapshot)
+
+    def edge(self) -> Snapshot:
+        """The start or end of a run: every source is read out of turn, and folded."""
+        for supervisor in self.supervisors:
+            supervisor.read_now()
+            self._due_s[supervisor] = supervisor.tick()
+        return self.loop.turn()
 
     def device(self, device_id: str) -> DeviceTotals:
         """One device as it is now."""

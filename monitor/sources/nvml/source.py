@@ -122,10 +122,17 @@ class Nvml:
 
     def read(self) -> Readout:
         """Energy of all GPUs, then telemetry if there is time. Raises SourceBroken for the library."""
+        return self._read(in_turn=True)
+
+    def read_energy(self) -> Readout:
+        """Energy of all GPUs, those too that are read more seldom. Raises SourceBroken for the library."""
+        return self._read(in_turn=False)
+
+    def _read(self, *, in_turn: bool) -> Readout:
         started_s = self._now().mono_s
         self._probe_lost(started_s)
-        everything = started_s >= self._all_due_s
-        if everything:
+        everything = not in_turn or started_s >= self._all_due_s
+        if everything and in_turn:
             self._all_due_s = clock.next_deadline_s(started_s, self._interval_s) - INTEGRATION_PERIOD_S / 2
         due = [(gpu, channel) for gpu in self._gpus for channel in gpu.channels if everything or channel.hurried]
         failures = [failure for lost in self._lost for failure in lost.failures] if everything else []
@@ -134,7 +141,7 @@ class Nvml:
         counted = self._counters(due, failures, everything=everything)
         readings = [reading for gpu, channel, seen in counted if (reading := self._with_power(gpu, channel, seen))]
         processes: tuple[Processes, ...] = ()
-        if everything and self._telemetry_due(started_s):
+        if everything and in_turn and self._telemetry_due(started_s):
             telemetry = {gpu.device.id: self._telemetry(gpu) for gpu in self._gpus}
             readings = [replace(reading, telemetry=telemetry.get(reading.device.id)) for reading in readings]
             processes = self._processes()
@@ -280,7 +287,9 @@ class Nvml:
             return
         for channel in channels:
             ratio = self._calibration.get(channel.device.id, 1.0)
-            channel.device = replace(channel.device, calibration_ratio=ratio)
+            channel.device = replace(
+                channel.device, calibration_ratio=ratio, counter_epoch=" ".join(self._driver or ())
+            )
         self._gpus.append(_Gpu(slot, handle, channels))
 
     def _identity(self) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import os
 import socket
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -33,8 +33,13 @@ LOG = logging.getLogger("trainwatt")
 Answer = Mapping[str, Any]
 Handler = Callable[[Peer, Mapping[str, Any]], Awaitable[Answer]]
 """Answers one request, in the server's thread: it never blocks, it awaits. A TrainwattError is the answer `error`."""
+Background = Callable[[], Coroutine[Any, Any, None]]
+"""Work for the server's loop that begins with it and is cancelled at its end."""
 
-BACKLOG = 128
+BACKLOG = 512
+"""Of a Unix socket whose queue is full, who does not wait is told to try again: more than all ranks of a node."""
+CHUNK_BYTES = 64 * 1024
+ACCEPT_AGAIN_S = 0.1
 PROBE_S = 1.0
 GRACE_S = 0.3
 """How long the thread may take to end."""
@@ -47,9 +52,10 @@ class Limits:
     """What one client may cost."""
 
     line_bytes: int = LONGEST_LINE_BYTES
-    connections: int = 64
+    connections: int = 128
+    """Eight ranks each of several users, and their commands."""
     silent_s: float = 30.0
-    """Within this a request must be complete."""
+    """Within this a request must be complete. A job that reports more seldom connects anew, which costs it nothing."""
     drain_s: float = 5.0
     """Within this an answer must be taken."""
     pace_s: float = 0.01
@@ -126,20 +132,99 @@ def _refuse_what_lives(path: Path) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Client:
-    """One connection."""
+    """One connection. Not a stream of asyncio's: that forgets what it has read once an answer finds no reader."""
 
+    connection: socket.socket
     peer: Peer
-    writer: asyncio.StreamWriter
     heard_s: float
+    unread: bytearray = field(default_factory=bytearray)
+    unsent: bytearray = field(default_factory=bytearray)
+    is_deaf: bool = False
+    """It has gone; what it said before is still to be heard."""
+    sending: asyncio.Task[None] | None = None
+
+    async def line(self, longest: int) -> bytes:
+        """The next line, or what there is of it at the end: b"" = the end. Raises ValueError for one too long."""
+        loop = asyncio.get_running_loop()
+        while (end := self.unread.find(b"\n")) < 0 and len(self.unread) <= longest:
+            try:
+                more = await loop.sock_recv(self.connection, CHUNK_BYTES)
+            except ConnectionResetError:  # it has gone without having read our answers
+                more = b""
+            if not more:
+                end = len(self.unread) - 1
+                break
+            self.unread += more
+        if not -1 <= end <= longest or (end < 0 and self.unread):
+            raise ValueError("too long")
+        line = bytes(self.unread[: end + 1])
+        del self.unread[: end + 1]
+        return line
+
+    async def send(self, answer: bytes, *, most: int, within_s: float) -> None:
+        """Send, or remember to; wait only where a client leaves more than `most` unread. Raises TimeoutError."""
+        self.unsent += answer
+        self._try_to_send()
+        if self.unsent and (self.sending is None or self.sending.done()):
+            self.sending = asyncio.create_task(self._send_rest())
+        if len(self.unsent) > most:
+            await self.flush(within_s)
+
+    async def flush(self, within_s: float) -> None:
+        """Wait until everything is sent. Raises TimeoutError."""
+        if self.sending is not None:
+            await asyncio.wait({self.sending}, timeout=within_s)
+            if self.unsent:
+                raise TimeoutError
+
+    async def _send_rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self.unsent:
+            writable = asyncio.Event()
+            loop.add_writer(self.connection, writable.set)
+            try:
+                await writable.wait()
+            finally:
+                loop.remove_writer(self.connection)
+            self._try_to_send()
+
+    def _try_to_send(self) -> None:
+        try:
+            while self.unsent and not self.is_deaf:
+                del self.unsent[: self.connection.send(self.unsent)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.is_deaf = True
+        self.unsent.clear()
+
+    def hang_up(self) -> None:
+        """End the talk; whoever reads or writes finds its end."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self.sending is not None:
+            self.sending.cancel()
+            asyncio.get_running_loop().remove_writer(self.connection)
+        self.connection.close()
 
 
 class _Server:
     """Answers requests from the table of operations until `stop` is called."""
 
-    def __init__(self, listener: socket.socket, operations: Mapping[str, Handler], limits: Limits) -> None:
+    def __init__(
+        self,
+        listener: socket.socket | None,
+        operations: Mapping[str, Handler],
+        limits: Limits,
+        background: Sequence[Background],
+    ) -> None:
         self._listener = listener
         self._operations = operations
         self._limits = limits
+        self._background = background
         self._clients: set[_Client] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
@@ -160,43 +245,55 @@ class _Server:
 
     async def _serve(self) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_unix_server(
-            self._attend, sock=self._listener, limit=self._limits.line_bytes, backlog=BACKLOG
-        )
+        tasks = [asyncio.create_task(_outlive(work)) for work in self._background]
+        if self._listener is not None:
+            self._listener.setblocking(False)  # noqa: FBT003  (its only form)
+            tasks.append(asyncio.create_task(self._accept(self._listener)))
         self.serving.set()
         await self._stopped.wait()
-        server.close()
+        for task in tasks:
+            task.cancel()
+        if self._listener is not None:
+            self._listener.close()
         for client in self._clients:
-            client.writer.transport.abort()
+            client.hang_up()
 
-    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = _Client(_peer(writer), writer, asyncio.get_running_loop().time())
-        self._clients.add(client)
-        if len(self._clients) > self._limits.connections:
-            self._drop_one()
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        attending: set[asyncio.Task[None]] = set()
+        while True:
+            try:
+                connection, _address = await loop.sock_accept(listener)
+            except OSError:  # no descriptor is left, or the client has gone again
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            client = _Client(connection, peer_of(connection), loop.time())
+            self._clients.add(client)
+            if len(self._clients) > self._limits.connections:
+                self._drop_one()
+            task = asyncio.create_task(self._attend(client))
+            attending.add(task)
+            task.add_done_callback(attending.discard)
+
+    async def _attend(self, client: _Client) -> None:
         try:
-            writer.transport.set_write_buffer_limits(high=self._limits.line_bytes)
-            await self._converse(client, reader)
-            writer.close()
-            async with asyncio.timeout(self._limits.drain_s):
-                await writer.wait_closed()
+            await self._converse(client)
+            await client.flush(self._limits.drain_s)
         except (OSError, TimeoutError, asyncio.CancelledError):
             pass  # gone, silent, not reading, or we are: whoever wants an answer asks again
         finally:
-            writer.transport.abort()
+            client.close()
             self._clients.discard(client)
 
-    async def _converse(self, client: _Client, reader: asyncio.StreamReader) -> None:
+    async def _converse(self, client: _Client) -> None:
         while True:
             try:
                 async with asyncio.timeout(self._limits.silent_s):
-                    line = await reader.readuntil()
-            except asyncio.LimitOverrunError:
+                    line = await client.line(self._limits.line_bytes)
+            except ValueError:
                 await self._send(client, _refusal(f"a request has at most {self._limits.line_bytes} bytes a line"))
                 return
-            except asyncio.IncompleteReadError as error:
-                if error.partial:
-                    await self._send(client, await self._answer(client.peer, error.partial))
+            if not line:
                 return
             client.heard_s = asyncio.get_running_loop().time()
             await self._send(client, await self._answer(client.peer, line))
@@ -226,20 +323,21 @@ class _Server:
         return handler
 
     async def _send(self, client: _Client, line: bytes) -> None:
-        client.writer.write(line)
-        async with asyncio.timeout(self._limits.drain_s):
-            await client.writer.drain()
+        await client.send(line, most=self._limits.line_bytes, within_s=self._limits.drain_s)
 
     def _drop_one(self) -> None:
         """Make room: of the user with the most connections, the one that has been silent longest."""
         held = Counter(client.peer.uid for client in self._clients)
         dropped = min(self._clients, key=lambda client: (-held[client.peer.uid], client.heard_s))
-        dropped.writer.transport.abort()
+        dropped.hang_up()
         self._clients.discard(dropped)
 
 
-def _peer(writer: asyncio.StreamWriter) -> Peer:
-    return peer_of(writer.get_extra_info("socket"))
+async def _outlive(work: Background) -> None:
+    try:
+        await work()
+    except Exception as error:  # noqa: BLE001  (a defect in it is no reason not to answer)
+        LOG.warning("the control thread goes on without a part: %s: %s", type(error).__name__, error)
 
 
 def _refusal(error: str) -> bytes:
@@ -253,33 +351,39 @@ def shown(value: object) -> str:
 
 
 @contextlib.contextmanager
-def serving(path: Path | None, operations: Mapping[str, Handler], *, limits: Limits | None = None) -> Iterator[None]:
+def serving(
+    path: Path | None,
+    operations: Mapping[str, Handler],
+    *,
+    limits: Limits | None = None,
+    background: Sequence[Background] = (),
+) -> Iterator[None]:
     """Answer on `path` until left, in a thread; None = the default one, without which the daemon goes on.
 
-    Raises FailureError for a path that was named.
+    `background` runs in the same thread, also where there is no socket. Raises FailureError for a path that was named.
     """
     at = default_path() if path is None else path
+    listener: socket.socket | None = None
     try:
         listener = bind(at)
     except FailureError as error:
         if path is not None:
             raise
         LOG.warning("trainwatt's own commands cannot reach this daemon: %s", error)
-        yield
-        return
-    made = at.stat()
-    server = _Server(listener, operations, limits or Limits())
+        if not background:
+            yield
+            return
+    made = None if listener is None else at.stat()
+    server = _Server(listener, operations, limits or Limits(), background)
     thread = Thread(target=server.run, name="control", daemon=True)
     thread.start()
     server.serving.wait()
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            if os.path.samestat(at.stat(), made):
-                at.unlink()
+        if made is not None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(at.stat(), made):
+                    at.unlink()
         server.stop()
         thread.join(GRACE_S)
-
-
-# -- operations on sources -------------------------------------------------------------------------------------------

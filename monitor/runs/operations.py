@@ -4,12 +4,12 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, Protocol
 
 from monitor.core.model import Instant, SourceHealth
 from monitor.errors import FailureError
 from monitor.runs.control import Answer, Handler, shown
+from monitor.runs.membership import ProcessTable
 from monitor.runs.protocol import DEFAULT_RELEASE_S, LONGEST_RELEASE_S, Peer
 
 CLOSE_WITHIN_S = 10.0
@@ -80,15 +80,8 @@ def is_administrator(peer: Peer) -> bool:
 
 def _shares_our_processes(pid: int) -> bool:
     """Whether a process lives in our PID namespace: one that we see is in ours or in one below (proc_pid_status(5))."""
-    try:
-        return _depth(str(pid)) == _depth("self")
-    except OSError:  # it has gone, or is out of our sight
-        return False
-
-
-def _depth(process: str) -> int:
-    status = Path("/proc", process, "status").read_text("utf-8", "replace")
-    return next((len(line.split()) for line in status.splitlines() if line.startswith("NSpid:")), 0)
+    processes = ProcessTable()
+    return processes.depth(pid) == processes.depth("self")
 
 
 async def _result(future: Future[Instant | None], name: str) -> Instant | None:

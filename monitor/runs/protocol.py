@@ -9,6 +9,7 @@ One JSON object a line in UTF-8, answered in the order of the requests.
 
 import json
 import os
+import re
 import socket
 import struct
 import tempfile
@@ -29,6 +30,8 @@ DEFAULT_RELEASE_S = 600
 LONGEST_RELEASE_S = 24 * 3600
 
 SYSTEM_PATH = Path("/run/trainwatt/socket")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _UCRED = struct.Struct("iII")
 
 
@@ -60,11 +63,14 @@ def default_path() -> Path:
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """The object of one line. Raises ValueError that says what is wrong with it."""
+    """The object of one line. Raises ValueError that says what is wrong with it.
+
+    What is not UTF-8, or half a character in an escape, becomes U+FFFD: a job of an odd name is a job all the same.
+    """
     try:
-        value = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise ValueError("it is not UTF-8") from error
+        value = json.loads(line.decode("utf-8", "replace"), parse_constant=_no_constant)
+        if _HALF.search(line):
+            value = _whole(value)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except json.JSONDecodeError as error:
@@ -77,6 +83,17 @@ def decode(line: bytes) -> dict[str, Any]:
 def encode(message: Mapping[str, Any]) -> bytes:
     """One line."""
     return json.dumps(message, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _whole(value: Any) -> Any:
+    """The value without lone surrogates, which no encoder takes."""
+    if isinstance(value, str):
+        return _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
 
 
 def _no_constant(name: str) -> float:

@@ -144,8 +144,10 @@ def test_everybody_may_connect(path: Path) -> None:
         (b"[" * 60_000, "it is nested too deeply"),
         (b'{"op": "who", "said": NaN}', "NaN is no number"),
         (b'{"op": "who", "said": ' + b"9" * 5000 + b"}", "cannot read the request"),
-        (b'{"op": "\xff\xfe"}', "it is not UTF-8"),
-        ('{"op": "who"}'.encode("utf-16"), "it is not UTF-8"),
+        (b'{"op": "\xff\xfe"}', "unknown op '\ufffd\ufffd'"),
+        (b'{"op": "\\ud800"}', "unknown op '\ufffd'"),
+        (b'{"op": "who", "said": ' + b"[" * 900 + b'"\\ud800"' + b"]" * 900 + b"}", "it is nested too deeply"),
+        ('{"op": "who"}'.encode("utf-16"), "it is no JSON"),
         (b"{}", "unknown op None; there is: break, fail, much, wait, who"),
         (b'{"op": ["who"]}', "unknown op ['who']"),
         (b'{"op": "whoo"}', "unknown op 'whoo'; did you mean 'who'?"),
@@ -165,6 +167,47 @@ def test_a_wrong_request_is_answered_and_the_talk_goes_on(path: Path, line: byte
     assert "\n" not in refused["error"]
     assert len(refused["error"]) < 200
     assert well["ok"] is True
+
+
+def test_an_odd_name_is_read_all_the_same(path: Path) -> None:
+    """What is not UTF-8, and half a character in an escape, becomes U+FFFD; a whole one in two escapes stays."""
+    with connected(path) as client:
+        client.send(b'{"op": "who", "said": ["M\xfcller", {"\\udc00": "\\ud83d\\ude00 \\ud83d"}]}')
+
+        assert ["M\ufffdller", {"\ufffd": "\U0001f600 \ufffd"}] == client.answer()["said"]
+
+
+def test_what_runs_beside_ends_with_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in the background begins with the server, with or without a socket, and is cancelled at its end."""
+    monkeypatch.setattr(control, "default_path", lambda: tmp_path / "no" / "such" / "socket")
+    for path in (tmp_path / "socket", None):
+        told: list[str] = []
+        began = threading.Event()
+
+        async def work(told: list[str] = told, began: threading.Event = began) -> None:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                told.append("ended")
+
+        with control.serving(path, OPERATIONS, background=[work]):
+            assert began.wait(10)
+            assert [] == told
+
+        assert ["ended"] == told
+
+
+def test_a_defect_beside_the_server_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where work in the background fails there is one warning, and requests are answered."""
+
+    async def fail_at_once() -> None:
+        raise ZeroDivisionError("a defect")
+
+    with control.serving(tmp_path / "socket", OPERATIONS, background=[fail_at_once]):
+        assert_prompt(tmp_path / "socket")
+
+    assert ["the control thread goes on without a part: ZeroDivisionError: a defect"] == caplog.messages
 
 
 def test_a_last_line_may_lack_its_end(path: Path) -> None:
@@ -254,10 +297,10 @@ def test_a_flood_of_requests_holds_up_nobody(path: Path) -> None:
         assert time.monotonic() - began_s > 0.4
 
 
-def test_a_hundred_connections_leave_room(path: Path) -> None:
-    """Beyond 64 connections the longest silent one makes room: whoever comes is answered, the newest stay."""
+def test_two_hundred_connections_leave_room(path: Path) -> None:
+    """Beyond 128 connections the longest silent one makes room: whoever comes is answered, the newest stay."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(connected(path)) for _ in range(100)]
+        clients = [stack.enter_context(connected(path)) for _ in range(200)]
 
         assert_prompt(path)
         assert clients[0].hung_up()
@@ -271,7 +314,7 @@ import os, socket, sys
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-held = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+held = [socket.socket(socket.AF_UNIX) for _ in range(200)]
 for one in held:
     one.connect(sys.argv[1])
 held[-1].sendall(b'{"op": "who"}\\n')

@@ -1,0 +1,330 @@
+"""What may be asked of runs over the control socket: start, join, progress, phase, end, runs, report, forget, stop."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from monitor.core.model import Device, Run
+from monitor.core.snapshot import Snapshot
+from monitor.errors import FailureError
+from monitor.runs import holdings, identity, requests
+from monitor.runs.control import Answer, Handler
+from monitor.runs.identity import Process
+from monitor.runs.membership import ProcessTable, user_name
+from monitor.runs.operations import is_administrator
+from monitor.runs.protocol import Peer
+from monitor.runs.registry import Registry
+from monitor.runs.tally import told
+from monitor.runs.wish import Wish
+
+EDGE_WITHIN_S = 2.0
+"""How long a start or an end waits for the devices to be read; the run counts from its moment all the same."""
+OUT_OF_SIGHT = (
+    "your process is outside the daemon's PID namespace, so its end could not be seen; "
+    "run the daemon with the host's PID namespace (--pid=host, hostPID: true)"
+)
+
+T = TypeVar("T")
+Edge = Callable[[], "Future[Snapshot]"]
+
+
+class Forgetter(Protocol):
+    """Removes ended runs from the ledger: one by its id, or all of a user by name, but for those in `keep`."""
+
+    def __call__(self, *, run_id: str | None, user: str | None, keep: frozenset[str]) -> "Future[tuple[str, ...]]":
+        """The ids of those that were removed."""
+        ...
+
+
+def run_operations(
+    registry: Registry,
+    *,
+    edge: Edge,
+    report: Callable[[str], Mapping[str, Any]],
+    summaries: Callable[[int], Sequence[Mapping[str, Any]]],
+    ledger_id: Callable[[], str],
+    node: str,
+    devices: Callable[[], Iterable[Device]],
+    missing: Callable[[], Sequence[str]] = tuple,
+    watch: Callable[[Process], None],
+    processes: ProcessTable | None = None,
+    forget: Forgetter | None = None,
+    stop: Callable[[], bool] | None = None,
+    edge_within_s: float = EDGE_WITHIN_S,
+) -> dict[str, Handler]:
+    """The operations by name. `report` and `summaries` may read a disk: they are called in threads of their own.
+
+    `watch` is that of the Watcher; `stop` ends a private daemon, False = it will not; without it there is no `stop`.
+    """
+    desk = _Desk(
+        registry=registry,
+        edge=edge,
+        edge_within_s=edge_within_s,
+        report_of=report,
+        summaries=summaries,
+        ledger_id=ledger_id,
+        node=node,
+        devices=devices,
+        missing=missing,
+        watch=watch,
+        processes=processes or ProcessTable(),
+    )
+    handlers: dict[str, Handler] = {
+        "start": desk.start,
+        "join": desk.join,
+        "progress": desk.progress,
+        "phase": desk.phase,
+        "end": desk.end,
+        "runs": desk.runs,
+        "report": desk.report,
+    }
+    if forget is not None:
+        handlers["forget"] = _forget(registry, forget)
+    if stop is not None:
+        handlers["stop"] = _stop(registry, stop)
+    return handlers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Desk:
+    """Where the requests of runs are answered."""
+
+    registry: Registry
+    edge: Edge
+    edge_within_s: float
+    report_of: Callable[[str], Mapping[str, Any]]
+    summaries: Callable[[int], Sequence[Mapping[str, Any]]]
+    ledger_id: Callable[[], str]
+    node: str
+    devices: Callable[[], Iterable[Device]]
+    missing: Callable[[], Sequence[str]]
+    watch: Callable[[Process], None]
+    processes: ProcessTable
+    turns: WeakValueDictionary[int, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """One to a user who waits for a disk."""
+
+    async def start(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
+        wanted = requests.parse(requests.Start, request)
+        process = self._asker(peer)
+        wish = self._wish(wanted, peer, process)
+        # Asks the ledger, and whoever knows the names of users.
+        started = await _in_thread(lambda: self.registry.start(wish, peer.uid, process))
+        if process is not None:
+            self.watch(process)
+        late = await self._edge()
+        return self._told(started.run, joined=started.joined, altered=started.altered, late=late)
+
+    def _wish(self, wanted: requests.Start, peer: Peer, process: Process | None) -> Wish:
+        environment = wanted.environment
+        origin = self.processes.origin(process or Process(peer.pid, 0))
+        parent = self.processes.parent(peer.pid) if "LOCAL_RANK" in environment else None
+        above = None if parent is None else self.processes.origin(parent)
+        return Wish(
+            id=identity.run_id(environment, origin, above) if wanted.id is None else wanted.id,
+            name=wanted.name or "",
+            project=wanted.project or "",
+            launcher=wanted.launcher or identity.launcher(environment),
+            job_id=wanted.job_id or identity.job_id(environment),
+            tags=tuple(wanted.tags.items()),
+            hints=holdings.hints(environment),
+        )
+
+    async def join(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
+        wanted = requests.parse(requests.Join, request)
+        process = self._asker(peer) if wanted.pid is None else self._other(peer, wanted.pid)
+        run = self.registry.join(wanted.run, peer.uid, process)
+        if process is not None:
+            self.watch(process)
+        return self._told(run, joined=True, altered=False, late=False)
+
+    async def progress(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
+        wanted = requests.parse(requests.Progress, request)
+        said = told(
+            steps=wanted.steps, tokens=wanted.tokens, samples=wanted.samples, done=wanted.done, total=wanted.total
+        )
+        process = self._asker(peer)
+        if process is None:  # its last words
+            known = self.registry.known_process(wanted.run, peer.uid, peer.pid)
+            process = known or Process(peer.pid, 0)
+        if self.registry.progress(wanted.run, peer.uid, process, said):
+            self.watch(process)
+        return {}
+
+    async def phase(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
+        wanted = requests.parse(requests.Phase, request)
+        self.registry.phase(wanted.run, peer.uid, wanted.phase)
+        return {}
+
+    async def end(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
+        wanted = requests.parse(requests.End, request)
+        self._asker(peer)
+        pid = peer.pid if wanted.pid is None else wanted.pid
+        if pid != peer.pid:
+            self._refuse_foreign_numbers(peer)
+        ended = self.registry.end(wanted.run, peer.uid, pid)
+        if not ended.ended:
+            return {"run": ended.run.id, "ended": False}
+        late = await self._edge()
+        answer: dict[str, Any] = {"run": ended.run.id, "ended": True}
+        if late:
+            answer["late"] = True
+        return answer | {"report": await self._one_at_a_time(peer, lambda: self.report_of(ended.run.id))}
+
+    async def runs(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
+        wanted = requests.parse(requests.Runs, request)
+        return {"runs": await self._one_at_a_time(peer, lambda: list(self.summaries(wanted.limit)))}
+
+    async def report(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
+        wanted = requests.parse(requests.Report, request)
+        run_id = self.registry.resolve_id(wanted.run, peer.uid)
+        return {"report": await self._one_at_a_time(peer, lambda: self.report_of(run_id))}
+
+    # -- who asks ----------------------------------------------------------------------------------------------------
+
+    def _asker(self, peer: Peer) -> Process | None:
+        """The asking process; None = it has gone. Raises FailureError for one whose end we could not see."""
+        if peer.pid <= 0:
+            raise FailureError(OUT_OF_SIGHT)
+        return self.processes.identify(peer.pid)
+
+    def _other(self, peer: Peer, pid: int) -> Process:
+        """Another process, named by its number. Raises FailureError unless it is the asker's own."""
+        self._refuse_foreign_numbers(peer)
+        process = self.processes.identify(pid)
+        if process is None:
+            raise FailureError(f"pid = {pid}: no such process")
+        if self.processes.uid(pid) != peer.uid:
+            raise FailureError(f"pid = {pid}: the process of another user; a run takes only its owner's")
+        return process
+
+    def _refuse_foreign_numbers(self, peer: Peer) -> None:
+        if self.processes.depth(peer.pid) != self.processes.depth("self"):
+            raise FailureError("pid: processes of a container have other numbers here; let each one ask for itself")
+
+    # -- what is told ------------------------------------------------------------------------------------------------
+
+    async def _edge(self) -> bool:
+        """Have the devices read; whether that took too long to wait for."""
+        reading = asyncio.wrap_future(self.edge())
+        reading.add_done_callback(_look_away)
+        # It is left to itself when the time is up, not cancelled: others wait for the same turn.
+        done, _late = await asyncio.wait({reading}, timeout=self.edge_within_s)
+        return not done or reading.cancelled() or reading.exception() is not None
+
+    async def _one_at_a_time(self, peer: Peer, work: Callable[[], T]) -> T:
+        """In a thread, one of a user at a time: however many somebody asks, the others' turn comes."""
+        turn = self.turns.get(peer.uid)
+        if turn is None:
+            turn = self.turns[peer.uid] = asyncio.Lock()
+        async with turn:
+            return await _in_thread(work)
+
+    def _told(self, run: Run, *, joined: bool, altered: bool, late: bool) -> Answer:
+        now = self.registry.get(run.id) or run
+        seen = list(self.devices())
+        answer: dict[str, Any] = {
+            "run": run.id,
+            "name": now.name,
+            "ledger": self.ledger_id(),
+            "node": self.node,
+            "joined": joined,
+            "altered": altered,
+            "devices": [
+                {"id": one.id, "component": one.component, "index": one.index, "model": one.model}
+                for one in seen
+                if one.id in now.holds
+            ],
+            "missing": [*self.missing(), *self.registry.doubts(run.id)],
+        }
+        return answer | {"late": True} if late else answer
+
+
+def _forget(registry: Registry, forget: Forgetter) -> Handler:
+    async def handle(peer: Peer, request: Mapping[str, Any]) -> Answer:
+        wanted = requests.parse(requests.Forget, request)
+        if (wanted.run is None) == (wanted.user is None):
+            raise FailureError("forget takes a run or a user: send one of them")
+        keep = frozenset(registry.live())
+        run_id = None if wanted.run is None else registry.resolve_id(wanted.run, peer.uid)
+        await _in_thread(lambda: _refuse_strangers(registry, peer, run_id, wanted.user))
+        if run_id in keep:
+            raise FailureError(f"run {run_id!r} is still alive; end it first")
+        future = await _in_thread(lambda: forget(run_id=run_id, user=wanted.user, keep=keep))
+        gone = await asyncio.shield(asyncio.wrap_future(future))
+        registry.forget(gone)
+        return {"forgotten": len(gone)}
+
+    return handle
+
+
+def _refuse_strangers(registry: Registry, peer: Peer, run_id: str | None, user: str | None) -> None:
+    if is_administrator(peer):
+        return
+    if user is not None and user != user_name(peer.uid):
+        raise FailureError("only an administrator may forget another user's runs")
+    if run_id is not None:
+        owner = registry.owner(run_id)
+        if owner is None:
+            raise FailureError(f"no run {run_id!r}; see trainwatt runs for those there are")
+        if owner != peer.uid:
+            raise FailureError(
+                f"run {run_id!r} belongs to another user; only its owner or an administrator may do that"
+            )
+
+
+def _stop(registry: Registry, stop: Callable[[], bool]) -> Handler:
+    async def handle(peer: Peer, request: Mapping[str, Any]) -> Answer:
+        requests.parse(requests.Stop, request)
+        if peer.uid != os.geteuid():
+            raise FailureError("only the daemon's own user may stop it")
+        if registry.live() or not stop():
+            raise FailureError("a run is still alive; the daemon ends with the last one")
+        return {}
+
+    return handle
+
+
+# -- what may wait -----------------------------------------------------------------------------------------------------
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """The result of work that may wait. In a thread of its own, which holds up neither others nor the daemon's end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def body() -> None:
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001  (it is the caller's)
+            tell(_fail, error)
+        else:
+            tell(_succeed, result)
+
+    def tell(how: Callable[[asyncio.Future[T], Any], None], what: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has ended meanwhile
+            loop.call_soon_threadsafe(how, done, what)
+
+    Thread(target=body, name="desk", daemon=True).start()
+    return await done
+
+
+def _succeed(done: "asyncio.Future[T]", result: T) -> None:
+    if not done.done():
+        done.set_result(result)
+
+
+def _fail(done: "asyncio.Future[T]", error: Exception) -> None:
+    if not done.done():
+        done.set_exception(error)
+
+
+def _look_away(reading: "asyncio.Future[Snapshot]") -> None:
+    """An error that comes when nobody waits any more is nobody's."""
+    if not reading.cancelled():
+        reading.exception()

@@ -8,9 +8,10 @@ from typing import Any, TextIO
 
 import click
 
-from monitor import app, clock
+from monitor import clock
 from monitor.cli.options import load_settings, log_to_stderr, settings_flags
 from monitor.errors import FailureError, UsageError
+from monitor.sources.machine import sensors
 from monitor.sources.recording import Recorded, Recorder
 from monitor.sources.supervisor import Supervisor
 
@@ -30,7 +31,7 @@ def record(file: Path, seconds: float, force: bool, config: Path | None, **flags
     loaded = load_settings(config, flags)
     log_to_stderr(loaded)
     settings = loaded.settings
-    sources = app.sensors(settings, now=clock.now)
+    sources = sensors(settings, now=clock.now)
     start = clock.now()
     recorder = Recorder(
         _create(file, overwrite=force),

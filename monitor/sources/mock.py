@@ -7,9 +7,21 @@ and the power it reports is the mean of the second before the reading.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from monitor.core.model import Component, Device, Instant, Origin, Reading, Readout, Run, RunBook, Telemetry
+from monitor.core.model import (
+    Component,
+    Device,
+    Instant,
+    Origin,
+    Phase,
+    Progress,
+    Reading,
+    Readout,
+    Run,
+    RunBook,
+    Telemetry,
+)
 from monitor.core.ports import Now
 from monitor.errors import UsageError
 from monitor.sources.waveform import Waveform
@@ -35,6 +47,9 @@ FINETUNING: Phases = (
     (10.0, [(0.30, 0.50), (0.20, 0.20)]),
     (4.0, [(4.0, 0.08)]),
 )
+PHASE_NAMES = ("train", "eval", "checkpoint")
+WHOLE_RUN_S = 24 * 3600.0
+"""So long the runs mean to train; they go on after that."""
 FREE: Phases = ((60.0, [(60.0, 0.0)]),)
 
 
@@ -46,11 +61,39 @@ class _SimulatedRun:
     phases: Phases
     user: str
     project: str
+    per_step: Progress
+    """What a step adds."""
+
+    def at(self, run: Run, elapsed_s: float) -> Run:
+        """The run as it is after so long."""
+        lasts_s = [phase_s for phase_s, _loop in self.phases]
+        cycles, into_s = divmod(elapsed_s, sum(lasts_s))
+        step_s = sum(piece_s for piece_s, _load in self.phases[0][1])
+        steps = int(cycles) * int(lasts_s[0] / step_s) + int(min(into_s, lasts_s[0]) / step_s)
+        began_s = run.start.mono_s + elapsed_s - into_s
+        starts_s = [began_s + sum(lasts_s[:number]) for number in range(len(lasts_s))]
+        # The last phase of the round before, and those of this one that have begun.
+        changes = [Phase(PHASE_NAMES[-1], starts_s[0] - lasts_s[-1])] if cycles else []
+        changes += [Phase(name, start_s) for name, start_s in zip(PHASE_NAMES, starts_s, strict=True)]
+        return replace(
+            run,
+            phases=tuple(phase for phase in changes if phase.since_mono_s <= run.start.mono_s + elapsed_s),
+            progress=Progress(
+                steps=steps,
+                tokens=_times(steps, self.per_step.tokens),
+                samples=_times(steps, self.per_step.samples),
+                done_ratio=min(1.0, elapsed_s / WHOLE_RUN_S),
+            ),
+        )
+
+
+def _times(steps: int, each: int | None) -> int | None:
+    return None if each is None else steps * each
 
 
 RUNS = (
-    _SimulatedRun("llm-pretrain", range(4), 0, PRETRAINING, "ada", "language"),
-    _SimulatedRun("vision-finetune", range(4, 7), 1, FINETUNING, "grace", "vision"),
+    _SimulatedRun("llm-pretrain", range(4), 0, PRETRAINING, "ada", "language", Progress(tokens=2**19)),
+    _SimulatedRun("vision-finetune", range(4, 7), 1, FINETUNING, "grace", "vision", Progress(samples=768)),
 )
 
 
@@ -77,27 +120,27 @@ class Mock:
         self._now = now
         self._start = now()
         self._parts = _training_node(random.Random(seed))  # noqa: S311  (a simulation must repeat, not surprise)
-        self._book = RunBook(
-            runs=tuple(
-                Run(
-                    id=f"mock-{simulated.name}",
-                    name=simulated.name,
-                    start=self._start,
-                    holds=frozenset(
-                        [f"mock-gpu-{gpu}" for gpu in simulated.gpus]
-                        + [f"mock-package-{simulated.socket}", f"mock-package-{simulated.socket}-dram"]
-                    ),
-                    user=simulated.user,
-                    project=simulated.project,
-                    launcher="mock",
-                )
-                for simulated in RUNS
+        self._runs = tuple(
+            Run(
+                id=f"mock-{simulated.name}",
+                name=simulated.name,
+                start=self._start,
+                holds=frozenset(
+                    [f"mock-gpu-{gpu}" for gpu in simulated.gpus]
+                    + [f"mock-package-{simulated.socket}", f"mock-package-{simulated.socket}-dram"]
+                ),
+                user=simulated.user,
+                project=simulated.project,
+                launcher="mock",
             )
+            for simulated in RUNS
         )
 
-    def runs(self, at: Instant) -> RunBook:  # noqa: ARG002  (both go on for ever)
+    def runs(self, at: Instant) -> RunBook:
         """The simulated runs."""
-        return self._book
+        elapsed_s = max(0.0, at.mono_s - self._start.mono_s)
+        pairs = zip(RUNS, self._runs, strict=True)
+        return RunBook(runs=tuple(simulated.at(run, elapsed_s) for simulated, run in pairs))
 
     def open(self) -> None:
         """There is nothing to find."""

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics import parser as openmetrics_format
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from monitor.metrics import METRICS, Type
-from tests.harness import need
+from tests.harness import need, poll
 from tests.harness.daemon import Daemon, daemon
 
 OPENMETRICS = (
@@ -79,6 +79,7 @@ def test_all_emitted_is_declared(served: Daemon) -> None:
 
 def test_all_declared_is_emitted_or_conditional(served: Daemon) -> None:
     """Every metric of the list is there on a simulated node, but for those that need what it has not."""
+    poll.until(lambda: "trainwatt_run_measured_time_ratio{" in served.metrics(), what="a second reading")
     text = served.metrics()
     absent = {metric.series for metric in METRICS if not re.search(rf"^{metric.series}[ {{]", text, re.MULTILINE)}
 

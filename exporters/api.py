@@ -1,12 +1,17 @@
 """The published snapshot as JSON: what `/api/v1/*` answers and the page draws. SI units in every field name."""
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
+from exporters.report_document import (
+    emissions_parts,
+    energy_parts,
+    intensity_words,
+    measured_ratio,
+    progress_words,
+)
 from monitor import __version__
-from monitor.core.model import Instant, Intensity, SourceHealth
-from monitor.core.snapshot import DeviceTotals, EmissionsKey, RunTotals, Snapshot
+from monitor.core.model import Instant, LedgerHealth, SourceHealth
+from monitor.core.snapshot import DeviceTotals, RunTotals, Snapshot
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
@@ -14,7 +19,9 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "version": __version__,
         "ledger": snapshot.ledger_id,
+        "ledger_health": _ledger(snapshot.ledger),
         "at": _instant(snapshot.at),
+        "resumed_at": _instant(snapshot.resumed_at),
         "simulated": any(entry.device.origin == "simulated" for entry in snapshot.devices.values()),
         "node": {
             "measured_power_w": snapshot.node_power_w,
@@ -22,17 +29,29 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
                 {"component": component, "method": method, "energy_j": energy_j}
                 for (component, method), energy_j in snapshot.node_energy_j.items()
             ],
-            "emissions_g": _emissions(snapshot.node_emissions_g),
+            "emissions_g": emissions_parts(snapshot.node_emissions_g),
             "unpriced_energy_j": snapshot.node_unpriced_j,
             "pue_ratio": snapshot.policy.pue_ratio,
             "zone": snapshot.policy.zone,
         },
-        "devices": [_device(entry) for entry in snapshot.devices.values()],
+        "devices": devices_document(snapshot),
         "runs": [_run(entry) for entry in snapshot.runs.values()],
-        "grid": [_intensity(slot) for slot in snapshot.intensities],
+        "grid": grid_document(snapshot),
         "sources": [_source(health) for health in snapshot.sources],
         "late_ticks": snapshot.late_ticks,
+        "runs_dropped": snapshot.runs_dropped,
+        "names_altered": snapshot.names_altered,
     }
+
+
+def devices_document(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Every device, the overlapping ones too."""
+    return [_device(entry) for entry in snapshot.devices.values()]
+
+
+def grid_document(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The carbon intensities of now, in order of preference."""
+    return [intensity_words(slot) for slot in snapshot.intensities]
 
 
 def _device(entry: DeviceTotals) -> dict[str, Any]:
@@ -87,39 +106,32 @@ def _run(entry: RunTotals) -> dict[str, Any]:
         "project": run.project,
         "launcher": run.launcher,
         "job_id": run.job_id,
+        "tags": dict(run.tags),
         "active": entry.active,
         "start": _instant(run.start),
+        "resumed": _instant(run.resumed),
         "end": _instant(run.end),
         "duration_s": entry.duration_s,
         "holds": sorted(run.holds),
+        "progress": progress_words(entry),
         "power_w": entry.power_w,
-        "energy_j": [
-            {"component": component, "method": method, "share": share, "energy_j": energy_j}
-            for (component, method, share), energy_j in entry.energy_j.items()
-        ],
-        "emissions_g": _emissions(entry.emissions_g),
+        "energy_j": energy_parts(entry),
+        "phase_energy_j": dict(entry.phase_j),
+        "recovered_energy_j": entry.recovered_j,
+        "held_device_s": entry.held_s,
+        "measured_device_s": entry.measured_s,
+        "measured_time_ratio": measured_ratio(entry.held_s, entry.measured_s),
+        "emissions_g": emissions_parts(entry.emissions_g),
         "unpriced_energy_j": entry.unpriced_j,
     }
 
 
-def _emissions(emissions_g: Mapping[EmissionsKey, float]) -> list[dict[str, Any]]:
-    return [
-        {"method": method, "basis": basis, "quality": quality, "emissions_g": grams}
-        for (method, basis, quality), grams in emissions_g.items()
-    ]
-
-
-def _intensity(slot: Intensity) -> dict[str, Any]:
+def _ledger(health: LedgerHealth) -> dict[str, Any]:
     return {
-        "zone": slot.zone,
-        "signal": slot.signal,
-        "grams_per_kilowatthour": slot.grams_per_kilowatthour,
-        "provider": slot.provider,
-        "basis": slot.basis,
-        "quality": slot.quality,
-        "valid_from_s": _finite(slot.valid_from_s),
-        "valid_until_s": _finite(slot.valid_until_s),
-        "detail": slot.detail,
+        "state": health.state,
+        "lag_s": health.lag_s,
+        "write_failures": health.write_failures,
+        "problem": health.problem,
     }
 
 
@@ -137,8 +149,3 @@ def _source(health: SourceHealth) -> dict[str, Any]:
 
 def _instant(at: Instant | None) -> dict[str, float] | None:
     return None if at is None else {"boottime_s": at.mono_s, "unix_s": at.wall_s}
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity: an unbounded slot has no end."""
-    return value if math.isfinite(value) else None

@@ -3,24 +3,31 @@
 import asyncio
 import contextlib
 import gzip
+import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
 from threading import Event, Thread
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporters.api import snapshot_document
+from exporters.api import devices_document, grid_document, snapshot_document
 from exporters.prometheus import Exposition
-from monitor.core.ports import SnapshotView
+from exporters.reports import Reports
+from monitor.core.ports import History, SnapshotView
 from monitor.errors import FailureError
 
 SMALLEST_GZIP_BYTES = 500
+SHOWN_RUNS = 100
+MOST_RUNS = 1000
+"""Of one answer: so many runs unless asked otherwise, and so many at most."""
 KEEP_ALIVE_S = 75
 """Longer than the interval of any usual scraper, which then needs no new connection each time."""
 START_WITHIN_S = 10.0
@@ -28,8 +35,11 @@ GRACE_S = 0.3
 """How long an open request may take at the end: the whole daemon must be gone within a second."""
 
 
-def create_app(view: SnapshotView, *, everything: bool) -> Starlette:
-    """The ASGI application over one published snapshot; without `everything` only metrics and probes."""
+def create_app(view: SnapshotView, *, everything: bool, history: History | None = None, node: str = "") -> Starlette:
+    """The ASGI application over one published snapshot; without `everything` only metrics and probes.
+
+    `history` knows the runs that are no longer in the snapshot; `node` is the host's name in reports.
+    """
     exposition = Exposition(view)
     page = resources.files("exporters").joinpath("page.html").read_text("utf-8")
 
@@ -45,9 +55,6 @@ def create_app(view: SnapshotView, *, everything: bool) -> Starlette:
             return PlainTextResponse("trainwatt is ready\n")
         return PlainTextResponse("trainwatt has no sample yet\n", status_code=503)
 
-    async def snapshot(_request: Request) -> Response:
-        return JSONResponse(snapshot_document(view.snapshot))
-
     async def home(_request: Request) -> Response:
         return HTMLResponse(page)
 
@@ -55,15 +62,59 @@ def create_app(view: SnapshotView, *, everything: bool) -> Starlette:
         text = "the page and the API are served on loopback only; start trainwatt with --expose to serve them here\n"
         return PlainTextResponse(text, status_code=403)
 
+    api = _api(view, Reports(view, history=history, node=node))
     return Starlette(
         routes=[
             Route("/", home if everything else withheld),
             Route("/metrics", metrics),
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
-            Route("/api/v1/snapshot", snapshot if everything else withheld),
+            *(Route(f"/api/v1/{path}", answer if everything else withheld) for path, answer in api.items()),
         ]
     )
+
+
+def _api(view: SnapshotView, reports: Reports) -> dict[str, Callable[[Request], Awaitable[Response]]]:
+    """What answers under `/api/v1/`. Reports may come from a disk, so they are made in starlette's own threads."""
+
+    async def snapshot(request: Request) -> Response:
+        return _json(snapshot_document(view.snapshot), request.headers)
+
+    async def devices(request: Request) -> Response:
+        return _json({"devices": devices_document(view.snapshot)}, request.headers)
+
+    async def grid(request: Request) -> Response:
+        return _json({"grid": grid_document(view.snapshot)}, request.headers)
+
+    async def runs(request: Request) -> Response:
+        text = request.query_params.get("limit", str(SHOWN_RUNS))
+        limit = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_RUNS)) else 0
+        if not 1 <= limit <= MOST_RUNS:
+            return _refusal(f"limit: expected a number from 1 to {MOST_RUNS}", 400)
+        return await run_in_threadpool(lambda: _json(reports.recent(limit), request.headers))
+
+    async def report(request: Request) -> Response:
+        return await run_in_threadpool(_report, reports, request.path_params["run"], request.headers)
+
+    return {"snapshot": snapshot, "devices": devices, "grid": grid, "runs": runs, "runs/{run:path}": report}
+
+
+def _report(reports: Reports, run_id: str, headers: Headers) -> Response:
+    try:
+        document = reports.report(run_id)
+        return _refusal(reports.unknown(run_id), 404) if document is None else _json(document, headers)
+    except FailureError as error:
+        return _refusal(str(error), 503)
+
+
+def _json(document: dict[str, Any], headers: Headers) -> Response:
+    # In ASCII: a name that is no valid Unicode is escaped instead of failing the whole answer.
+    body = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    return _compressed(body, "application/json", headers)
+
+
+def _refusal(error: str, status: int) -> Response:
+    return Response(json.dumps({"error": error}).encode(), status, media_type="application/json")
 
 
 def is_ready(view: SnapshotView) -> bool:
@@ -121,10 +172,17 @@ class _QuietServer(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def serving(view: SnapshotView, listener: socket.socket, *, everything: bool = True) -> Iterator[None]:
+def serving(
+    view: SnapshotView,
+    listener: socket.socket,
+    *,
+    everything: bool = True,
+    history: History | None = None,
+    node: str = "",
+) -> Iterator[None]:
     """Answer requests on a bound socket, in a thread, until left. Raises FailureError when the server cannot start."""
     config = uvicorn.Config(
-        create_app(view, everything=everything),
+        create_app(view, everything=everything, history=history, node=node),
         lifespan="off",
         log_config=None,
         log_level="warning",

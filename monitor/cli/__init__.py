@@ -11,7 +11,11 @@ from monitor.errors import TrainwattError
 
 VERBS = {
     "serve": "Meter this machine and serve the figures over HTTP.",
+    "run": "Run a command with its energy metered.",
     "check": "Tell which sensors there are, what they give, and what is missing.",
+    "runs": "List the runs that the daemon knows: who, since when, how much.",
+    "report": "Tell what a run used, from the daemon or from report files of its nodes, merged.",
+    "forget": "Erase a run, or the runs of a user, from the ledger.",
     "record": "Write down what the sensors answer, for a replay with --mock FILE.",
     "config": "Show every setting and where it came from.",
     "release": "Close a source, such as nvml, so that its driver can be changed.",

@@ -172,6 +172,7 @@ class RunsAnswer(Answer):
     """The answer to runs."""
 
     runs: list[dict[str, Any]] = Field(description="summaries as in /api/v1/runs")
+    problem: str | None = Field(None, description="why the ended ones may be missing")
 
 
 class ReportAnswer(Answer):

@@ -47,7 +47,7 @@ def run_operations(
     *,
     edge: Edge,
     report: Callable[[str], Mapping[str, Any]],
-    summaries: Callable[[int], Sequence[Mapping[str, Any]]],
+    summaries: Callable[[int], Mapping[str, Any]],
     ledger_id: Callable[[], str],
     node: str,
     devices: Callable[[], Iterable[Device]],
@@ -59,6 +59,8 @@ def run_operations(
     edge_within_s: float = EDGE_WITHIN_S,
 ) -> dict[str, Handler]:
     """The operations by name. `report` and `summaries` may read a disk: they are called in threads of their own.
+
+    `summaries` is the answer to `runs`: the newest ones, and the problem if the ended ones could not be read.
 
     `watch` is that of the Watcher; `stop` ends a private daemon, False = it will not; without it there is no `stop`.
     """
@@ -99,7 +101,7 @@ class _Desk:
     edge: Edge
     edge_within_s: float
     report_of: Callable[[str], Mapping[str, Any]]
-    summaries: Callable[[int], Sequence[Mapping[str, Any]]]
+    summaries: Callable[[int], Mapping[str, Any]]
     ledger_id: Callable[[], str]
     node: str
     devices: Callable[[], Iterable[Device]]
@@ -178,7 +180,7 @@ class _Desk:
 
     async def runs(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
         wanted = requests.parse(requests.Runs, request)
-        return {"runs": await self._one_at_a_time(peer, lambda: list(self.summaries(wanted.limit)))}
+        return await self._one_at_a_time(peer, lambda: self.summaries(wanted.limit))
 
     async def report(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
         wanted = requests.parse(requests.Report, request)

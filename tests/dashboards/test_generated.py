@@ -14,7 +14,7 @@ def generate(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 def copy_of_the_code(target: Path) -> Path:
     """A tree with everything that the generator reads."""
-    for folder in ("monitor", "exporters", "dashboards", "scripts"):
+    for folder in ("monitor", "exporters", "dashboards", "scripts", "schemas"):
         shutil.copytree(ROOT / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("METRICS.md", "COMMANDS.md", "trainwatt.py"):
         shutil.copy(ROOT / file, target / file)
@@ -46,7 +46,13 @@ def test_check_names_what_would_change_and_writes_nothing(tmp_path: Path) -> Non
 def test_generating_restores_every_file(tmp_path: Path) -> None:
     """Without --check the generator writes, byte for byte, what is committed."""
     root = copy_of_the_code(tmp_path)
-    files = ["METRICS.md", "COMMANDS.md", "dashboards/json/trainwatt-node.json"]
+    files = [
+        "METRICS.md",
+        "COMMANDS.md",
+        "dashboards/json/trainwatt-node.json",
+        "schemas/report.json",
+        "schemas/control.json",
+    ]
     for file in files:
         (root / file).unlink()
 

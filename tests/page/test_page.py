@@ -241,19 +241,102 @@ def test_the_page_complains_about_nothing_and_asks_nobody_else(daemon: Daemon, o
 
 
 def test_names_are_text(daemon: Daemon, opened: Opened) -> None:
-    """A run whose name is markup is shown by that name, and nothing of it is executed."""
+    """Markup in a name, an id, a tag, a phase, a device or a problem is shown as it is, and nothing of it executed."""
 
     def rename(document: dict[str, Any]) -> None:
-        document["runs"][0].update(name=HOSTILE, user=HOSTILE, project=HOSTILE)
+        words = {"name": HOSTILE, "user": HOSTILE, "project": HOSTILE, "id": HOSTILE, "tags": {HOSTILE: HOSTILE}}
+        document["runs"][0].update(words, phase_energy_j={HOSTILE: 1.0}, holds=[HOSTILE])
         document["devices"][0]["model"] = HOSTILE
         document["sources"][0]["problem"] = HOSTILE
+        document["ledger"] = HOSTILE
+        document["ledger_health"]["problem"] = HOSTILE
 
     opened.page.route("**/api/v1/snapshot", _altered(rename))
     _live(opened.page, daemon.url)
 
-    assert opened.page.locator("#runs tbody tr:first-child b").inner_text() == HOSTILE
+    assert opened.page.locator("#runs tbody tr:first-child b").first.inner_text() == HOSTILE
+    assert opened.page.locator(f"#runs details span[title='{HOSTILE}']").count() == 1
+    assert HOSTILE in _text(opened.page, "#ledger")
     assert opened.page.locator("img").count() == 0
     assert opened.page.locator("body").get_attribute("id") is None
+
+
+def _first_run(page: "Page", head: str) -> str:
+    return _text(page, f"#runs tbody tr:first-child td[data-head='{head}']")
+
+
+def test_progress_and_phases_are_shown_where_they_are_told(daemon: Daemon, opened: Opened) -> None:
+    """Steps, tokens and the part that is done stand in the run's row; phases with their energy behind a click."""
+
+    def tell(document: dict[str, Any]) -> None:
+        run = document["runs"][0]
+        run["energy_j"] = [{"component": "gpu", "method": "counter", "share": "whole", "energy_j": 7200.0}]
+        run["progress"] = {"steps": 1, "tokens": 123456, "samples": None, "done_ratio": 0.25}
+        run["phase_energy_j"] = {"train": 3600.0, "eval": 1800.0}
+
+    opened.page.route("**/api/v1/snapshot", _altered(tell))
+    _live(opened.page, daemon.url)
+    opened.page.locator("#runs tbody tr:first-child summary", has_text="2 phases").click()
+
+    assert _first_run(opened.page, "Progress").split() == [
+        *("25", "%", "done", "1", "step", "123,456", "tokens", "2", "phases"),
+        *("train", "1.00", "Wh", "50", "%", "eval", "500", "mWh", "25", "%"),
+    ]
+
+
+def test_a_job_that_tells_no_progress_has_a_dash(daemon: Daemon, opened: Opened) -> None:
+    """Progress that nobody tells is a dash with its reason, never 0."""
+
+    def silence(document: dict[str, Any]) -> None:
+        document["runs"][0]["progress"] = dict.fromkeys(("steps", "tokens", "samples", "done_ratio"))
+        document["runs"][0]["phase_energy_j"] = {}
+
+    opened.page.route("**/api/v1/snapshot", _altered(silence))
+    _live(opened.page, daemon.url)
+
+    assert _first_run(opened.page, "Progress").split(None, 1) == [DASH, "the job does not tell its progress"]
+
+
+def test_unmeasured_and_recovered_parts_of_a_run_are_told(daemon: Daemon, opened: Opened) -> None:
+    """A run that was not measured all the time says how much was; joules told after a restart are named as such."""
+
+    def restart(document: dict[str, Any]) -> None:
+        document["runs"][0].update(measured_time_ratio=0.9994, recovered_energy_j=3600.0)
+        document["runs"][1].update(measured_time_ratio=None, recovered_energy_j=0.0)
+
+    opened.page.route("**/api/v1/snapshot", _altered(restart))
+    _live(opened.page, daemon.url)
+
+    assert "99 % measured" in _first_run(opened.page, "Duration")
+    assert "1.00 Wh of it told after a restart" in _first_run(opened.page, "Energy")
+    assert _text(opened.page, "#runs").count("% measured") == 1
+
+
+@pytest.mark.parametrize(
+    ("health", "says"),
+    [
+        ({"state": "file", "lag_s": 1.0, "problem": ""}, None),
+        ({"state": "temporary", "lag_s": 1.0, "problem": ""}, None),
+        (
+            {"state": "memory", "lag_s": None, "problem": ""},
+            "This count is kept in memory only: it ends with the daemon.",
+        ),
+        ({"state": "file", "lag_s": 75.0, "problem": ""}, "The last figures were saved 1 min 15 s ago"),
+        (
+            {"state": "file", "lag_s": 9.0, "problem": "disk full; make room"},
+            "cannot be written: disk full; make room.",
+        ),
+    ],
+)
+def test_the_page_tells_when_the_count_is_not_safe(
+    daemon: Daemon, opened: Opened, health: dict[str, Any], says: str | None
+) -> None:
+    """A ledger in memory, one that is late, and one that cannot be written have their line; a good one has none."""
+    opened.page.route("**/api/v1/snapshot", _altered(lambda document: document["ledger_health"].update(health)))
+    _live(opened.page, daemon.url)
+
+    assert (says is None) == (opened.page.locator("#ledger").count() == 0)
+    assert says is None or says in _text(opened.page, "#ledger")
 
 
 def test_an_answer_of_another_shape_shows_no_old_watts(daemon: Daemon, opened: Opened) -> None:

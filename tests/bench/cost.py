@@ -2,15 +2,18 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitor.runs.protocol import ask
 from tests.bench import bare, node
 from tests.bench.processes import child, cpu_s, resident_mib
 from tests.bench.report import Line
 from tests.bench.scraper import scraping
 from tests.drivers import nvml
-from tests.harness.daemon import daemon
+from tests.harness.daemon import Daemon, daemon
 
 SETTLE_S = 6.0
 """Imports, the first scrape and one round of telemetry are start, not steady cost."""
@@ -18,8 +21,17 @@ SCRAPE_EVERY_S = 15.0
 TREE_HZ = 2.0
 """The tree's own thread is in this process, yet it takes the processor's caches with it."""
 MOST_MIB = 60.0
+RUNS = {"run-a": "0,1,2,3", "run-b": "4,5,6,7"}
+"""Runs and the GPUs that they hold."""
+RANK = """
+import time, trainwatt
+while True:
+    time.sleep(0.1)
+    trainwatt.step(tokens=1000)
+"""
 TITLE = (
-    f"cost: 8 GPUs, 2 packages with dram, no run, a scrape each {SCRAPE_EVERY_S:g} s (gzip, OpenMetrics);\n"
+    f"cost: 8 GPUs, 2 packages with dram, 2 runs of 4 GPUs, a ledger on disk, a scrape each {SCRAPE_EVERY_S:g} s;\n"
+    "with ranks: each sends its counts once a second, as trainwatt.py does;\n"
     "bare = the same driver calls and file reads at the same rate in the same window"
 )
 
@@ -32,9 +44,15 @@ class Mode:
     counter: bool
     allowance_percent: float
     """Of a core, above the bare loop."""
+    ranks: int = 0
+    """Processes of the runs that tell their progress."""
 
 
-MODES = (Mode("1 Hz, energy counter", True, 0.25), Mode("10 Hz, integrated power", False, 1.0))  # noqa: FBT003
+MODES = (
+    Mode("1 Hz, energy counter", True, 0.25),  # noqa: FBT003
+    Mode("10 Hz, integrated power", False, 1.0),  # noqa: FBT003
+    Mode("1 Hz, and 8 ranks that report", True, 0.25, ranks=8),  # noqa: FBT003
+)
 
 
 def measure(scratch: Path, seconds: float) -> list[Line]:
@@ -56,6 +74,7 @@ def _measure(scratch: Path, library: Path, mode: Mode, seconds: float, number: i
         daemon("--sysfs", str(tree.root), log=scratch / f"cost-{number}.log", env=env) as served,
         child(command, env=env, log=scratch / f"bare-{number}.log") as loop,
         scraping(served.port, SCRAPE_EVERY_S),
+        two_runs(served, mode.ranks, env, scratch / f"ranks-{number}.log"),
     ):
         time.sleep(SETTLE_S)
         began_s, ours_s, bare_s = time.monotonic(), cpu_s(served.process.pid), cpu_s(loop.pid)
@@ -87,11 +106,28 @@ def _measure(scratch: Path, library: Path, mode: Mode, seconds: float, number: i
     ]
 
 
+@contextmanager
+def two_runs(served: Daemon, ranks: int, env: dict[str, str], log: Path) -> Iterator[None]:
+    """Two runs of four GPUs each, and so many processes that report to them by turns."""
+    for name, gpus in RUNS.items():
+        ask(served.socket, {"op": "start", "id": name, "environment": {"CUDA_VISIBLE_DEVICES": gpus}})
+    with ExitStack() as stack:
+        for rank in range(ranks):
+            own = {"TRAINWATT_SOCKET": str(served.socket), "TRAINWATT_RUN": list(RUNS)[rank % len(RUNS)]}
+            stack.enter_context(child([sys.executable, "-c", RANK], env=env | own, log=log))
+        yield
+
+
 def _check(exposition: str, mode: Mode) -> None:
     """Raise RuntimeError unless the daemon really read what the bare loop reads, by the method meant."""
     method = "counter" if mode.counter else "integrated"
     series = [line for line in exposition.splitlines() if line.startswith("trainwatt_device_energy_joules_total{")]
     gpus = sum('component="gpu"' in line and f'method="{method}"' in line for line in series)
     zones = sum('component="gpu"' not in line for line in series)
+    runs = {
+        line.split('run="')[1].split('"')[0] for line in exposition.splitlines() if "run_energy_joules_total{" in line
+    }
+    if runs != set(RUNS):
+        raise RuntimeError(f"the daemon shows the runs {runs}: not what was to be measured")
     if (gpus, zones) != (node.GPUS, len(bare.ZONES)):
         raise RuntimeError(f"the daemon shows {gpus} GPUs by {method} and {zones} zones: not what was to be measured")

@@ -99,7 +99,8 @@ def _serve(scratch: Path) -> list[Line]:
 
 def _until_ready(sysfs: Path, env: dict[str, str], log: Path) -> float:
     port = free_port()
-    command = [need.trainwatt(), "serve", "--listen", f"127.0.0.1:{port}", "--sysfs", str(sysfs)]
+    own = ["--state-dir", str(log.with_suffix(".state")), "--socket", str(log.with_suffix(".s"))]
+    command = [need.trainwatt(), "serve", "--listen", f"127.0.0.1:{port}", "--sysfs", str(sysfs), *own]
     began_s = time.perf_counter()
     with child(command, env=env, log=log) as process:
         while not _is_ready(port):

@@ -1,0 +1,160 @@
+"""What the ledger remembers, read over connections of its own: from any thread, and no commit waits for it."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from monitor.core.attribution import ShareKind
+from monitor.core.model import Basis, Device, Intensity, Method, Quality, Signal
+from monitor.core.ports import Now
+from monitor.core.snapshot import Interval, RunTotals
+from monitor.errors import FailureError
+from monitor.ledger import meters, runs, store, trouble
+from monitor.ledger.buckets import COARSE_S
+from monitor.ledger.compaction import FINE_FOR_S
+from monitor.ledger.writer import FACTOR
+
+_AS_THEY_ARE = """SELECT CAST(start_s AS REAL), CAST(start_s + span_s AS REAL), device, label,
+    energy_j, idle_j, measured_s FROM intervals WHERE run = :run {which} ORDER BY start_s, span_s, device, label"""
+_ALL = _AS_THEY_ARE.format(which="")
+_COARSE = _AS_THEY_ARE.format(which="AND span_s = :coarse")
+_MERGED = """SELECT CAST(start_s / :coarse * :coarse AS REAL), CAST((start_s / :coarse + 1) * :coarse AS REAL), device,
+    label, sum(energy_j), sum(idle_j), sum(measured_s) FROM intervals WHERE run = :run AND span_s < :coarse
+    GROUP BY start_s / :coarse, device, label ORDER BY 1, device, label"""
+
+
+class FileHistory:
+    """The history in a ledger file, as `ports.History`. Moments of earlier boots are told on this boot's clock."""
+
+    def __init__(self, path: Path, *, now: Now, boot_id: str) -> None:
+        self._path = path
+        self._now = now
+        self._boot_id = boot_id
+
+    def recent(self, limit: int) -> Sequence[RunTotals]:
+        """Runs, newest start first. Raises FailureError when the ledger cannot be read."""
+        return self._runs("ORDER BY start_wall_s DESC, key DESC LIMIT ?", limit)
+
+    def find(self, run_id: str) -> RunTotals | None:
+        """One run as it was committed last. Raises FailureError."""
+        return next(iter(self._runs("WHERE id = ?", run_id)), None)
+
+    def intervals(self, run_id: str) -> Sequence[Interval]:
+        """Its energy by bucket of time, oldest first. Raises FailureError.
+
+        Buckets of 10 s, of 5 min where they are older than two days; of 5 min throughout for a run that is longer than
+        that, so that a report of months is not made of its last two days.
+        """
+        with self._reading() as db:
+            run = db.execute("SELECT key FROM runs WHERE id = ?", (run_id,)).fetchone()
+            if run is None:
+                return ()
+            wanted = {"run": run[0], "coarse": COARSE_S}
+            devices = dict(db.execute("SELECT key, id FROM devices").fetchall())
+            labels = {key: _label(*words) for key, *words in db.execute(
+                "SELECT key, zone, phase, method, share, recovered FROM labels WHERE run = ?", run
+            )}  # fmt: skip
+            first, last = db.execute("SELECT min(start_s), max(start_s) FROM intervals WHERE run = ?", run).fetchone()
+            is_long = first is not None and last - first > FINE_FOR_S
+            found = [
+                # As Interval(...), which takes twice as long: a report of months is made of some 300,000.
+                tuple.__new__(Interval, (run_id, devices[device], *labels[label], start_s, end_s, *sums))
+                for query in ((_COARSE, _MERGED) if is_long else (_ALL,))
+                for start_s, end_s, device, label, *sums in db.execute(query, wanted)
+            ]
+        found.sort(key=attrgetter("start_wall_s"))
+        return found
+
+    def factors(self, start_wall_s: float, end_wall_s: float) -> Sequence[Intensity]:
+        """Every intensity that priced energy of this time: in use then, and valid. Raises FailureError."""
+        with self._reading() as db:
+            rows = db.execute(
+                f"SELECT {FACTOR} FROM factors WHERE used_from_s < :end AND coalesce(used_until_s, 9e999) > :start "  # noqa: S608
+                "AND valid_from_s < :end AND valid_until_s > :start ORDER BY valid_from_s, used_from_s",
+                {"start": start_wall_s, "end": end_wall_s},
+            ).fetchall()
+        return list(dict.fromkeys(_intensity(row) for row in rows))
+
+    def pues(self, start_wall_s: float, end_wall_s: float) -> Sequence[float]:
+        """Every PUE that energy of this time was priced with, oldest first. Raises FailureError."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT pue_ratio FROM pue WHERE used_from_s < ? AND coalesce(used_until_s, 9e999) > ? "
+                "ORDER BY used_from_s",
+                (end_wall_s, start_wall_s),
+            ).fetchall()
+        return [ratio for (ratio,) in rows]
+
+    def device(self, device_id: str) -> Device | None:
+        """A device that was metered once, as it was last. Raises FailureError."""
+        with self._reading() as db:
+            row = db.execute("SELECT about FROM devices WHERE id = ?", (device_id,)).fetchone()
+        return meters.device_of(row[0]) if row else None
+
+    def _runs(self, clause: str, argument: str | int) -> list[RunTotals]:
+        with self._reading() as db:
+            rows = db.execute(f"SELECT boot, run, totals FROM runs {clause}", (argument,)).fetchall()  # noqa: S608
+        now = self._now()
+        try:
+            found = [(boot, runs.totals_of(run, totals)) for boot, run, totals in rows]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            store.distrust(self._path)
+            raise FailureError(
+                f"the ledger {self._path}: a run in it cannot be understood; restart trainwatt"
+            ) from error
+        return [one if boot == self._boot_id else runs.on_this_boot(one, now) for boot, one in found]
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with contextlib.closing(store.connect_to_read(self._path)) as db:
+                db.execute("BEGIN")  # one state of the file, however many questions
+                yield db
+        except sqlite3.Error as error:
+            if trouble.is_damage(error):
+                store.distrust(self._path)
+            raise FailureError(trouble.line(self._path, error)) from error
+
+
+class NoHistory:
+    """The history of a ledger that keeps nothing."""
+
+    def recent(self, limit: int) -> Sequence[RunTotals]:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def find(self, run_id: str) -> RunTotals | None:  # noqa: ARG002
+        """None."""
+        return None
+
+    def intervals(self, run_id: str) -> Sequence[Interval]:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def factors(self, start_wall_s: float, end_wall_s: float) -> Sequence[Intensity]:  # noqa: ARG002
+        """None."""
+        return ()
+
+
+def _label(
+    zone: str, phase: str, method: str, share: str, recovered: int
+) -> tuple[str, str, Method, ShareKind | None, bool]:
+    return zone, phase, Method(method), ShareKind(share) if share else None, bool(recovered)
+
+
+def _intensity(row: tuple[Any, ...]) -> Intensity:
+    zone, grams, basis, quality, provider, signal, valid_from_s, valid_until_s, detail = row
+    return Intensity(
+        zone=zone,
+        grams_per_kilowatthour=grams,
+        basis=Basis(basis),
+        quality=Quality(quality),
+        provider=provider,
+        signal=Signal(signal),
+        valid_from_s=valid_from_s,
+        valid_until_s=valid_until_s,
+        detail=detail,
+    )

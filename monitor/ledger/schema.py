@@ -1,0 +1,101 @@
+"""The tables of the ledger, and how those of an older version become those of this one."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from monitor.errors import FailureError
+
+APPLICATION_ID = 0x54574C47
+"""Marks the file as a ledger: `TWLG`."""
+
+Step = Callable[[sqlite3.Connection], None]
+
+
+def _begin(db: sqlite3.Connection) -> None:
+    """Version 1.
+
+    Rows of intervals are many and small, so they name runs, devices and the rest by key. They lie by run and time: the
+    report of a run is one range. Those of the last days are found by the index `fresh` for their compaction.
+    `labels` belong to a run, so that the words of a run go with it. Run 0 is nobody.
+    """
+    for statement in (
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE devices (key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, about TEXT NOT NULL)",
+        """CREATE TABLE runs (
+            key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, start_wall_s REAL NOT NULL,
+            end_wall_s REAL, boot TEXT NOT NULL, run TEXT NOT NULL, totals TEXT NOT NULL
+        )""",
+        "CREATE INDEX runs_by_start ON runs (start_wall_s)",
+        """CREATE TABLE labels (
+            key INTEGER PRIMARY KEY, run INTEGER NOT NULL, zone TEXT NOT NULL, phase TEXT NOT NULL,
+            method TEXT NOT NULL, share TEXT NOT NULL, recovered INTEGER NOT NULL,
+            UNIQUE (run, zone, phase, method, share, recovered)
+        )""",
+        """CREATE TABLE intervals (
+            run INTEGER NOT NULL, start_s INTEGER NOT NULL, span_s INTEGER NOT NULL, device INTEGER NOT NULL,
+            label INTEGER NOT NULL, energy_j REAL NOT NULL, idle_j REAL NOT NULL, measured_s REAL NOT NULL,
+            PRIMARY KEY (run, start_s, span_s, device, label)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX fresh ON intervals (start_s) WHERE span_s = 10",
+        """CREATE TABLE factors (
+            used_from_s REAL NOT NULL, used_until_s REAL, zone TEXT NOT NULL, grams_per_kilowatthour REAL NOT NULL,
+            basis TEXT NOT NULL, quality TEXT NOT NULL, provider TEXT NOT NULL, signal TEXT NOT NULL,
+            valid_from_s REAL NOT NULL, valid_until_s REAL NOT NULL, detail TEXT NOT NULL
+        )""",
+        "CREATE TABLE pue (used_from_s REAL NOT NULL, used_until_s REAL, pue_ratio REAL NOT NULL)",
+        """CREATE TABLE checkpoint (
+            key INTEGER PRIMARY KEY CHECK (key = 1), boot TEXT NOT NULL, mono_s REAL NOT NULL, wall_s REAL NOT NULL,
+            node TEXT NOT NULL
+        )""",
+        # Numbers of a device as they are: SQLite keeps the eight bytes of a float, and binding is cheaper than text.
+        """CREATE TABLE meters (
+            device INTEGER PRIMARY KEY, last_at_mono_s REAL NOT NULL, last_at_wall_s REAL NOT NULL,
+            counter_j REAL, integrated_j REAL, estimated_j REAL, simulated_j REAL,
+            attributed_j REAL NOT NULL, unattributed_j REAL NOT NULL, pending_j REAL NOT NULL,
+            unmeasured_s REAL NOT NULL, resets INTEGER NOT NULL,
+            check_span_s REAL NOT NULL, check_counter_j REAL NOT NULL, check_integrated_j REAL NOT NULL,
+            check_ratio REAL,
+            read_mono_s REAL, read_wall_s REAL, read_energy_j REAL, read_wraps_at_j REAL, read_power_w REAL,
+            read_signal TEXT, read_window_s REAL,
+            bridged_j REAL NOT NULL, unvouched_s REAL NOT NULL, withheld_j REAL NOT NULL, still_j REAL NOT NULL,
+            counted TEXT, still_since TEXT
+        )""",
+    ):
+        db.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (_begin,)
+"""From version n to n + 1, in order. A step that a release has seen is never changed."""
+
+
+def version(db: sqlite3.Connection) -> int:
+    """Schema version of the file; 0 = a new one."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def refuse_foreign(db: sqlite3.Connection, name: str, steps: Sequence[Step] = STEPS) -> None:
+    """Raise FailureError for a file of a newer trainwatt, or of another program. Reads only."""
+    found = version(db)
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise FailureError(f"{name} is a database of another program: move it away, or give another --state-dir")
+    if found > len(steps):
+        raise FailureError(
+            f"{name} was written by a newer trainwatt (version {found} of its tables, this one knows {len(steps)}): "
+            f"install that one again, or give another --state-dir"
+        )
+
+
+def migrate(db: sqlite3.Connection, steps: Sequence[Step] = STEPS) -> None:
+    """Bring the tables to the newest version, each step in a transaction of its own. Raises sqlite3.Error."""
+    for number in range(version(db), len(steps)):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            steps[number](db)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {number + 1}")
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise

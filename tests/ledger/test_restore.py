@@ -1,0 +1,179 @@
+"""What a daemon finds of the one before it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from monitor.core.meter import Meter
+from monitor.core.model import Instant, Method, Phase, Progress, Telemetry
+from monitor.core.snapshot import Snapshot
+from tests.ledger.counting import BOOT, POLICY, Count, rows_j, total_j
+
+
+def restart(count: Count, directory: Path, *, boot_id: str = BOOT) -> Snapshot:
+    """Open what was closed, close it again; the snapshot to go on from."""
+    ledger = count.open(directory, boot_id=boot_id)
+    ledger.close()
+    return ledger.first
+
+
+def test_a_new_ledger_begins_a_count(tmp_path: Path) -> None:
+    """It has an id of its own, and nothing else."""
+    first, second = (Count().open(tmp_path / name) for name in ("one", "two"))
+
+    assert Snapshot(ledger_id=first.id, policy=POLICY) == first.first
+    assert first.id.startswith("l-")
+    assert first.id != second.id
+    assert first.restored_at is None
+    assert () == first.runs
+    for ledger in (first, second):
+        ledger.close()
+
+
+def test_the_count_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    """Every accumulator of devices, runs and node is after a restart what it was at the last commit."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    count.begin("r1", tags=(("k", "v"),), user="ada", project="p", launcher="slurm", job_id="7", memory='{"uid": 1}')
+    count.begin("r2", holds=("GPU-a",), phases=(Phase("train", count.mono_s),), progress=Progress(steps=3, tokens=9))
+    before = count.keep(ledger, 37)
+    ledger.close()
+    after = restart(count, tmp_path)
+
+    assert before.ledger_id == after.ledger_id
+    assert before.node_energy_j == after.node_energy_j
+    assert before.node_emissions_g == after.node_emissions_g
+    assert before.node_unpriced_j == after.node_unpriced_j
+    assert {run_id: replace(totals, power_w=None) for run_id, totals in before.runs.items()} == after.runs
+    for device_id, entry in before.devices.items():
+        restored = after.devices[device_id]
+        lasting = replace(entry, telemetry=Telemetry(), telemetry_at=None, power_w=None, meter=restored.meter)
+
+        assert lasting == restored
+    assert () == after.booked
+    assert after.at is None
+    assert count.now() == after.resumed_at
+
+
+def test_a_counter_that_outlives_us_keeps_its_baseline(tmp_path: Path) -> None:
+    """On the same boot, of a device whose count goes on whoever reads it; of others the time is unmeasured."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    before = count.keep(ledger, 20)
+    ledger.close()
+    after = restart(count, tmp_path)
+    kept, lost = after.devices["GPU-a"].meter, after.devices["GPU-b"]
+    known = before.devices["GPU-a"].meter
+
+    assert known.last is not None
+    assert kept.last is not None
+    assert replace(known, last=None, counted=None, still_since=None) == replace(
+        kept, last=None, counted=None, still_since=None
+    )
+    assert replace(known.last, telemetry=None) == kept.last
+    assert kept.last is kept.counted
+    assert Meter() == lost.meter
+    assert before.devices["GPU-b"].last_at == lost.last_at
+
+
+def test_what_was_used_while_nobody_ran_is_recovered(tmp_path: Path) -> None:
+    """Ten minutes later on the same boot the counters tell it, for the run that went on; the rows have it, too."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    count.begin("r1")
+    before = count.keep(ledger, 10)
+    ledger.close()
+    count.pass_time(700.0)
+    ledger = count.open(tmp_path)
+    after = count.keep(ledger, 2)
+    rows = ledger.history.intervals("r1")
+    ledger.close()
+
+    assert ledger.same_boot
+    assert after.runs["r1"].recovered_j > 0.0
+    assert total_j(before, "r1") < total_j(after, "r1")
+    assert pytest.approx(total_j(after, "r1"), rel=1e-12) == rows_j(rows)
+    assert pytest.approx(after.runs["r1"].recovered_j) == rows_j([row for row in rows if row.recovered])
+    assert after.devices["GPU-b"].unmeasured_s >= 700.0
+
+
+def test_another_boot_drops_every_baseline(tmp_path: Path) -> None:
+    """Counters began anew; moments move to the new clock by wall time, that of a device not before the boot."""
+    count = Count(mono_s=50_000.0)
+    ledger = count.open(tmp_path)
+    count.begin("r1", phases=(Phase("train", count.mono_s + 3.0),))
+    before = count.keep(ledger, 10)
+    committed = count.now()
+    ledger.close()
+    wall_s = committed.wall_s + 100.0
+    count.mono_s, count.wall_offset_s = 30.0, wall_s - 30.0
+    ledger = count.open(tmp_path, boot_id="boot-2")
+    first, run = ledger.first, ledger.runs[0].run
+    ledger.close()
+
+    assert not ledger.same_boot
+    assert Instant(-70.0, committed.wall_s) == ledger.restored_at
+    assert {Meter()} == {entry.meter for entry in first.devices.values()}
+    assert {0.0} == {entry.last_at.mono_s for entry in first.devices.values()}
+    assert Instant(-80.0, before.runs["r1"].run.start.wall_s) == run.start
+    assert (Phase("train", -77.0),) == run.phases
+    assert total_j(before, "r1") == total_j(first, "r1")
+
+
+def test_a_run_of_another_boot_is_told_on_this_clock(tmp_path: Path) -> None:
+    """Also one that ended long ago, which only the history knows."""
+    count = Count(mono_s=50_000.0)
+    ledger = count.open(tmp_path)
+    start = count.begin("r1").start
+    count.keep(ledger, 5)
+    count.end("r1")
+    count.keep(ledger)
+    ledger.close()
+    count.wall_offset_s += 60_000.0
+    count.mono_s = 10.0
+    ledger = count.open(tmp_path, boot_id="boot-2")
+    found = ledger.history.find("r1")
+    ledger.close()
+
+    assert () == ledger.runs
+    assert found is not None
+    assert start.wall_s == found.run.start.wall_s
+    assert count.mono_s - (count.now().wall_s - start.wall_s) == found.run.start.mono_s
+
+
+def test_lately_ended_runs_come_back_the_newest_hundred(tmp_path: Path) -> None:
+    """And every one that is alive, however long."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    count.begin("alive", holds=())
+    count.begin("long gone", holds=())
+    count.turn()
+    count.end("long gone")
+    count.keep(ledger)
+    count.pass_time(1000.0)
+    for number in range(110):
+        count.begin(f"r{number}", holds=())
+        count.pass_time(0.1)
+        count.end(f"r{number}")
+    count.keep(ledger)
+    ledger.close()
+    first = restart(count, tmp_path)
+
+    assert {"alive"} | {f"r{number}" for number in range(10, 110)} == set(first.runs)
+
+
+def test_a_device_without_any_energy_comes_back(tmp_path: Path) -> None:
+    """Absent joules stay absent: they do not become 0."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    snapshot = count.turn()
+    silent = replace(snapshot.devices["GPU-b"], energy_j={}, meter=Meter())
+    odd = replace(snapshot.devices["GPU-a"], energy_j={Method.INTEGRATED: 0.1 + 0.2, Method.ESTIMATED: 5e-324})
+    ledger.offer(replace(snapshot, devices={"GPU-a": odd, "GPU-b": silent}))
+    ledger.commit()
+    ledger.close()
+    first = restart(count, tmp_path)
+
+    assert {} == first.devices["GPU-b"].energy_j
+    assert odd.energy_j == first.devices["GPU-a"].energy_j

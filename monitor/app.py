@@ -1,147 +1,150 @@
 """The composition root: everything that runs, wired by hand on one page. The only importer of exporters."""
 
+import gc
 import logging
-import secrets
 import signal
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from exporters import http
+from exporters.report_document import unmetered
+from exporters.report_file import check_report, read_report, report_json, write_report
+from exporters.report_merge import merge
+from exporters.report_text import report_text
+from exporters.report_text import summary_line as summary
+from exporters.reports import Reports
+from exporters.runs_table import runs_table
 from monitor import clock
 from monitor.config import Settings
-from monitor.core.model import Instant, RunBook
-from monitor.core.ports import Now, Runs, Source
-from monitor.core.snapshot import Policy, Snapshot
-from monitor.errors import UsageError
-from monitor.grid import static
+from monitor.core.model import Device, LedgerState
+from monitor.ledger.ledger import Ledger, open_ledger
 from monitor.loop import Loop
 from monitor.runs import control, operations
+from monitor.runs.membership import ProcessTable, Watcher
+from monitor.runs.registry import Registry
+from monitor.runs.run_operations import run_operations
 from monitor.sources.supervisor import Supervisor
+from monitor.wiring import Together, node_name, state_directory, wire
+
+__all__ = [
+    "check_report",
+    "merge",
+    "read_report",
+    "report_json",
+    "report_text",
+    "runs_table",
+    "summary",
+    "write_report",
+]
+"""What verbs need of the exporters, which they do not know."""
 
 LOG = logging.getLogger("trainwatt")
 
-STALE_AFTER_TURNS = 3
-SHORTEST_STALE_S = 5.0
 FIRST_TRY_S = 10.0
 """A driver may take seconds to initialise; after this the daemon says what it has without it."""
 LAST_WORDS_S = 0.3
 """How long the threads may take to end; a driver that hangs is left behind."""
+COLLECT_AFTER = (5_000, 10, 10)
+"""A turn makes a few hundred objects, nearly all of which go without the garbage collector."""
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends a daemon: the service manager, ^C, a terminal that is closed."""
 
 
-class NoRuns:
-    """A node on which nothing is registered."""
-
-    def runs(self, at: Instant) -> RunBook:  # noqa: ARG002  (the port passes the moment)
-        """None."""
-        return RunBook()
+# -- a daemon at work ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
-    """What the settings ask for, built but not started."""
+class Metering:
+    """Sources, loop, book of runs and ledger at work, and what they know."""
 
-    sources: Sequence[Source]
-    runs: Runs
-    grid: static.StaticGrid
-    policy: Policy
-
-
-def wire(settings: Settings, *, now: Now = clock.now) -> Wiring:
-    """Build the parts. Nothing is opened yet. Raises UsageError for settings that cannot be meant."""
-    zone = static.resolve_zone(settings.zone) if settings.zone is not None else None
-    sources, runs = _sources(settings, now)
-    policy = Policy(
-        pue_ratio=settings.pue,
-        zone=zone,
-        stale_after_s=max(SHORTEST_STALE_S, STALE_AFTER_TURNS * settings.interval),
-    )
-    return Wiring(sources=sources, runs=runs, grid=static.StaticGrid(zone), policy=policy)
-
-
-def _sources(settings: Settings, now: Now) -> tuple[Sequence[Source], Runs]:
-    if settings.mock is None:
-        return sensors(settings, now=now), NoRuns()
-    from monitor.sources import mock, replay
-
-    file = Path(settings.mock)
-    if settings.mock not in mock.SCENARIOS and file.exists():
-        return replay.replay(file, now=now), NoRuns()
-    node = mock.Mock(settings.mock, now=now, interval_s=settings.interval)
-    return [node], node
-
-
-def sensors(settings: Settings, *, now: Now) -> list[Source]:
-    """Every source of this machine, those of other distributions last. Raises UsageError."""
-    if not settings.sysfs.is_dir():
-        raise UsageError(f"--sysfs {settings.sysfs}: no such directory; it is /sys on every Linux")
-    from monitor.sources import plugins
-    from monitor.sources.alternatives import FirstThatWorks
-    from monitor.sources.hwmon import Hwmon
-    from monitor.sources.nvml.source import Nvml
-
-    interval_s = settings.interval
-    ways = cpu_sensors(settings, now=now)
-    own: list[Source] = [
-        Nvml(now=now, interval_s=interval_s, calibration=settings.calibration, sysfs=settings.sysfs),
-        FirstThatWorks(ways, now=now),
-        Hwmon(settings.sysfs, now=now, interval_s=interval_s, node=True),
-    ]
-    context = plugins.Context(now=now, interval_s=interval_s, sysfs=settings.sysfs, procfs=settings.procfs)
-    return [*own, *plugins.load(context, taken=[source.name for source in (*own, *ways)])]
-
-
-def cpu_sensors(settings: Settings, *, now: Now) -> list[Source]:
-    """The ways to the energy of the CPUs, best first: never two at once, for they tell the same joules."""
-    from monitor.sources.estimate import Estimate
-    from monitor.sources.hwmon import Hwmon
-    from monitor.sources.perf import Perf
-    from monitor.sources.rapl import Rapl
-
-    sysfs, procfs, interval_s = settings.sysfs, settings.procfs, settings.interval
-    ways: list[Source] = [
-        Rapl(sysfs, now=now, interval_s=interval_s, procfs=procfs),
-        Perf(sysfs, now=now, interval_s=interval_s, procfs=procfs),
-        Hwmon(sysfs, now=now, interval_s=interval_s, node=False),
-    ]
-    if settings.estimate_cpu_tdp is not None:
-        ways.append(Estimate(procfs, tdp_w=settings.estimate_cpu_tdp, now=now, interval_s=interval_s))
-    return ways
+    loop: Loop
+    registry: Registry
+    reports: Reports
+    ledger: Ledger
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Loop]:
-    """A daemon at work: sources, loop and HTTP server in threads, stopped in reverse order on leaving.
+def metering(
+    settings: Settings,
+    directory: Path,
+    state: LedgerState,
+    *,
+    patience_s: float = 0.0,
+    stop_when_told: Callable[[], bool] | None = None,
+) -> Iterator[Metering]:
+    """Everything but the HTTP server, in threads, stopped in reverse order on leaving.
 
-    Raises UsageError or FailureError before anything has started.
+    The control socket answers after every source has been tried, or `patience_s`. Raises UsageError or FailureError
+    before anything has started.
     """
     wiring = wire(settings)
-    listener = http.bind(settings.listen_host, settings.listen_port)
+    table = ProcessTable()
     stop = Event()
     supervisors = [Supervisor(source, now=clock.now) for source in wiring.sources]
-    loop = Loop(
-        # Until a ledger keeps the count, each daemon's count is one of its own.
-        Snapshot(ledger_id=f"memory-{secrets.token_hex(4)}", policy=wiring.policy),
-        supervisors=supervisors,
-        runs=wiring.runs,
-        grid=wiring.grid,
-        now=clock.now,
-        interval_s=settings.interval,
-    )
     with ExitStack() as stack:
-        stack.callback(listener.close)
-        stack.enter_context(control.serving(settings.socket, operations.source_operations(supervisors)))
+        ledger = open_ledger(
+            directory,
+            now=clock.now,
+            policy=wiring.policy,
+            boot_id=table.boot_id(),
+            state=state,
+            retention_days=settings.retention_days,
+        )
+        stack.callback(ledger.close)
+        registry = Registry(
+            now=clock.now,
+            devices=lambda: _devices(loop),
+            processes=table,
+            remembered=ledger.history.find,
+            on_return=lambda totals: loop.seed(totals),  # noqa: PLW0108  (there is no loop yet)
+        )
+        registry.restore(ledger.runs, at=ledger.restored_at, same_boot=ledger.same_boot)
+        loop = Loop(
+            ledger.first,
+            supervisors=supervisors,
+            runs=registry if wiring.simulated is None else Together(wiring.simulated, registry),
+            grid=wiring.grid,
+            now=clock.now,
+            interval_s=settings.interval,
+            keeper=ledger,
+        )
+        reports = Reports(loop, history=ledger.history, node=node_name())
         threads = [supervisor.start(stop) for supervisor in supervisors]
         threads.append(loop.start(stop))
         stack.callback(_join, threads)
+        stack.callback(loop.wake)
         for supervisor in supervisors:
             stack.callback(supervisor.wake)
         stack.callback(stop.set)
-        stack.enter_context(http.serving(loop, listener, everything=settings.serves_everything))
-        yield loop
+        ledger.start(loop.publish)
+        gone_at_s = time.monotonic() + patience_s
+        for supervisor in supervisors:
+            supervisor.tried.wait(max(0.0, gone_at_s - time.monotonic()))
+        watcher = Watcher(registry, table, on_end=loop.edge)
+        handlers = operations.source_operations(supervisors) | run_operations(
+            registry,
+            edge=loop.edge,
+            report=reports.require,
+            summaries=reports.recent,
+            ledger_id=lambda: ledger.id,
+            node=node_name(),
+            devices=lambda: _devices(loop),
+            missing=lambda: unmetered(loop.snapshot),
+            watch=watcher.watch,
+            processes=table,
+            forget=ledger.forget,
+            stop=stop_when_told,
+        )
+        stack.enter_context(control.serving(settings.socket, handlers, background=(watcher.run,)))
+        yield Metering(loop, registry, reports, ledger)
+
+
+def _devices(loop: Loop) -> list[Device]:
+    return [entry.device for entry in loop.head.devices.values()]
 
 
 def _join(threads: Sequence[Thread]) -> None:
@@ -150,12 +153,14 @@ def _join(threads: Sequence[Thread]) -> None:
         thread.join(max(0.0, gone_at - time.monotonic()))
 
 
+# -- the daemon of a node --------------------------------------------------------------------------------------------
+
+
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     ended = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    with running(settings) as loop:
+    with _ending(ended), running(settings) as loop:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         base = f"http://{settings.listen}"
         if settings.serves_everything:
             LOG.info("serving on %s (page), %s/metrics, %s/api/v1/snapshot", base, base, base)
@@ -164,8 +169,54 @@ def serve(settings: Settings) -> None:
         for supervisor in loop.supervisors:
             supervisor.tried.wait(FIRST_TRY_S)
         _say_what_is_missing(settings, loop)
+        _spare_the_collector()
         ended.wait()
         LOG.info("stopped")
+
+
+@contextmanager
+def _ending(ended: Event) -> Iterator[None]:
+    """Have signals end the daemon. Threads that are started within never get one: it would not wake the main thread."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) has it
+            signal.signal(number, lambda *_: ended.set())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Loop]:
+    """A daemon with its HTTP server. Raises UsageError or FailureError before anything has started."""
+    from exporters import http  # takes longer than everything else, and a private daemon serves none
+
+    with ExitStack() as stack:
+        listener = http.bind(settings.listen_host, settings.listen_port)
+        stack.callback(listener.close)
+        directory, state = state_directory(settings), LedgerState.FILE
+        if settings.mock is not None:  # what is simulated never mixes with what was measured
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainwatt-mock-")))
+            state = LedgerState.TEMPORARY
+        parts = stack.enter_context(metering(settings, directory, state))
+        stack.enter_context(
+            http.serving(
+                parts.loop,
+                listener,
+                everything=settings.serves_everything,
+                history=parts.ledger.history,
+                node=node_name(),
+            )
+        )
+        yield parts.loop
+
+
+def _spare_the_collector() -> None:
+    """What is there after the start stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _say_what_is_missing(settings: Settings, loop: Loop) -> None:
@@ -175,3 +226,40 @@ def _say_what_is_missing(settings: Settings, loop: Loop) -> None:
         LOG.warning("no sensor can be read on this machine: nothing is measured; try --mock for a simulated one")
     if loop.snapshot.policy.zone is None:
         LOG.info("no grid zone is set: grams are absent; set one with --zone, such as --zone DE")
+
+
+# -- the daemon of one run -------------------------------------------------------------------------------------------
+
+NOBODY_CAME_S = 15.0
+LINGER_S = 2.0
+"""Ranks of a run may start one after the other."""
+LOOK_EVERY_S = 0.5
+
+
+def private(directory: Path, settings: Settings) -> bool:
+    """Meter on a socket in the directory while a run is alive; whether its ledger is of no more use.
+
+    It is when no run was left alive: told to stop, or nobody came for a while. SIGTERM ends it earlier.
+    """
+    ended, finished = Event(), Event()
+
+    def stop() -> bool:
+        finished.set()
+        ended.set()
+        return True
+
+    settings = settings.model_copy(update={"socket": directory / "socket"})
+    with (
+        _ending(ended),
+        metering(settings, directory, LedgerState.TEMPORARY, patience_s=FIRST_TRY_S, stop_when_told=stop) as parts,
+    ):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        LOG.info("metering for runs of this user on %s", settings.socket)
+        alone_s, patience_s = 0.0, NOBODY_CAME_S
+        while not ended.wait(LOOK_EVERY_S):
+            live = parts.registry.live()
+            alone_s = 0.0 if live else alone_s + LOOK_EVERY_S
+            patience_s = LINGER_S if parts.registry.runs(clock.now()).runs else patience_s
+            if alone_s >= patience_s:
+                break
+        return finished.is_set() or not parts.registry.live()

@@ -127,8 +127,9 @@ class Loop:
 
     def turn(self, late_ticks: int = 0, waiting: Sequence[Future[Snapshot]] = ()) -> Snapshot:
         """Take one sample, fold it, hand it on. Who waits gets the snapshot once it is published."""
-        before = self._seeded()
-        head = self.head = fold.step(before, self._observe(late_ticks))
+        sample = self._observe(late_ticks)
+        before = self._seeded({run.id for run in sample.runs.runs})
+        head = self.head = fold.step(before, sample)
         _warn_of_disagreement(before, head)
         if waiting:
             with self._orders:
@@ -146,9 +147,11 @@ class Loop:
             self._show(head)
         return head
 
-    def _seeded(self) -> Snapshot:
+    def _seeded(self, shown: set[str]) -> Snapshot:
+        """The head, with the totals of runs that come back in this very turn: earlier ones the fold would drop."""
         with self._orders:
-            seeds, self._seeds = self._seeds, []
+            seeds = [totals for totals in self._seeds if totals.run.id in shown]
+            self._seeds = [totals for totals in self._seeds if totals.run.id not in shown]
         fresh = {totals.run.id: totals for totals in seeds if totals.run.id not in self.head.runs}
         return replace(self.head, runs=MappingProxyType({**self.head.runs, **fresh})) if fresh else self.head
 

@@ -11,7 +11,7 @@ FLOORS = (
     ("monitor.core",),
     ("monitor", "monitor.clock", "monitor.errors", "monitor.config", "monitor.metrics", "monitor.rows"),
     ("monitor.sources", "monitor.runs", "monitor.grid", "monitor.ledger", "exporters", "dashboards"),
-    ("monitor.app", "monitor.loop"),
+    ("monitor.app", "monitor.loop", "monitor.wiring"),
     ("monitor.cli",),
 )
 IMPURE = {"time", "os", "io", "logging", "threading", "socket", "subprocess", "random", "datetime", "pathlib"}

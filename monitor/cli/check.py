@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from monitor import app, clock
+from monitor import clock
 from monitor.cli.options import load_settings, settings_flags
 from monitor.config import Settings
 from monitor.core.energy import method_of
@@ -17,6 +17,7 @@ from monitor.errors import SourceError
 from monitor.sources.alternatives import FirstThatWorks
 from monitor.sources.estimate import ERROR_BAND_RATIO
 from monitor.sources.hwmon import Hwmon
+from monitor.wiring import Wiring, wire
 
 NEVER_MEASURED = ("fans", "network", "disks", "power supply losses")
 
@@ -38,7 +39,7 @@ def check(config: Path | None, as_json: bool, **flags: Any) -> None:  # noqa: FB
 
 def inspect(settings: Settings) -> dict[str, Any]:
     """Open and read each source once. Raises UsageError for settings that cannot be meant."""
-    wiring = app.wire(settings)
+    wiring = wire(settings)
     sources: list[dict[str, Any]] = []
     for source in wiring.sources:
         taken = ""
@@ -108,7 +109,7 @@ def _device(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _grid(wiring: app.Wiring) -> dict[str, Any]:
+def _grid(wiring: Wiring) -> dict[str, Any]:
     slots = wiring.grid.intensities(clock.now())
     if not slots:
         hint = "no zone is set, so grams are absent; set one with --zone DE or TRAINWATT_ZONE=DE"

@@ -46,6 +46,17 @@ def attribute(delta: EnergyDelta, holders: Iterable[Run]) -> tuple[tuple[Share, 
     present = [run for run in holders if _overlaps(run, delta)]
     if not present:
         return (), delta.energy_j
+    if len(present) == 1 and (phase := _throughout(present[0], delta)) is not None:
+        start_s, end_s = delta.start.mono_s, delta.end.mono_s
+        share = Share(
+            run_id=present[0].id,
+            phase=phase,
+            energy_j=delta.energy_j,
+            kind=ShareKind.WHOLE,
+            start_mono_s=start_s,
+            end_mono_s=end_s,
+        )
+        return (share,), 0.0
     shares: list[Share] = []
     left_j = delta.energy_j
     for start, end in pairwise(_edges(present, delta)):
@@ -71,6 +82,17 @@ def held_s(run: Run, start_mono_s: float, end_mono_s: float) -> float:
 
 def _overlaps(run: Run, delta: EnergyDelta) -> bool:
     return run.since.mono_s <= delta.end.mono_s and (run.end is None or run.end.mono_s > delta.start.mono_s)
+
+
+def _throughout(run: Run, delta: EnergyDelta) -> str | None:
+    """The phase of a run that held the device over the whole interval in one phase; None = it has to be cut."""
+    start_s = delta.start.mono_s
+    if run.since.mono_s > start_s or (run.end is not None and run.end.mono_s < delta.end.mono_s):
+        return None
+    if not run.phases:
+        return ""
+    newest = run.phases[-1]
+    return newest.name if newest.since_mono_s <= start_s else None
 
 
 def _phase_at(run: Run, mono_s: float) -> str:

@@ -51,9 +51,13 @@ def price(
     return Price(grams=tuple(grams), unpriced_j=unpriced_j)
 
 
+def grams_of(energy_j: float, slot: Intensity, pue_ratio: float) -> float:
+    """Grams of CO2e of some energy at one intensity."""
+    return energy_j / JOULES_PER_KILOWATTHOUR * slot.grams_per_kilowatthour * pue_ratio
+
+
 def _grams(energy_j: float, slot: Intensity, pue_ratio: float) -> Grams:
-    emissions_g = energy_j / JOULES_PER_KILOWATTHOUR * slot.grams_per_kilowatthour * pue_ratio
-    return Grams(emissions_g=emissions_g, basis=slot.basis, quality=slot.quality)
+    return Grams(emissions_g=grams_of(energy_j, slot, pue_ratio), basis=slot.basis, quality=slot.quality)
 
 
 def _slot_at(wall_s: float, slots: Sequence[Intensity]) -> Intensity | None:

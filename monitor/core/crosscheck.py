@@ -3,7 +3,7 @@
 A counter that lies is not seen by itself (Zeus #181: 187 J counted, 327 J integrated; ROCm/amdsmi #38).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from monitor.core.energy import MAX_INTEGRATION_SPAN_S, EnergyDelta, How
 from monitor.core.model import PowerSignal, Reading
@@ -35,11 +35,11 @@ def check(before: CrossCheck, reading: Reading, delta: EnergyDelta) -> CrossChec
     both = delta.how is How.COUNTER and reading.power_w is not None and reading.power_signal is PowerSignal.AVERAGE
     if not both or reading.power_w is None or not 0.0 < delta.span_s <= MAX_INTEGRATION_SPAN_S:
         return before
-    window = replace(
-        before,
+    window = CrossCheck(
         span_s=before.span_s + delta.span_s,
         counter_j=before.counter_j + delta.energy_j,
         integrated_j=before.integrated_j + reading.power_w * delta.span_s * delta.device.calibration_ratio,
+        ratio=before.ratio,
     )
     if window.span_s < WINDOW_S:
         return window

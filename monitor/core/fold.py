@@ -1,12 +1,13 @@
 """The monitor is a fold: `step(snapshot, sample) -> snapshot`. Same samples, same snapshots, bit for bit."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from monitor.core import crosscheck, energy, meter
 from monitor.core.attribution import Share, ShareKind, attribute, held_s
-from monitor.core.carbon import price
+from monitor.core.carbon import grams_of, price
 from monitor.core.energy import UNMEASURED, EnergyDelta, How
 from monitor.core.meter import Meter
 from monitor.core.model import (
@@ -67,6 +68,8 @@ class _Turn:
         self.slots = [
             slot for slot in sample.intensities if slot.zone == before.policy.zone and slot.signal is Signal.AVERAGE
         ]
+        self.flat = self.slots[0] if len(self.slots) == 1 and self.slots[0].is_for_ever else None
+        """The one slot that holds at any time, such as a yearly value: then there is nothing to cut."""
 
     def read(self, reading: Reading) -> None:
         """Book what one device used since its last reading."""
@@ -83,13 +86,16 @@ class _Turn:
         if delta.how is How.FIRST:
             unmeasured_s += max(0.0, reading.at.mono_s - entry.last_at.mono_s)
         self._hold(reading.device, entry.last_at.mono_s, reading.at.mono_s, unmeasured_s)
-        unattributed_j = self._charge(delta, method) if _tells_energy(reading) else 0.0
-        self.devices[reading.device.id] = replace(
-            entry,
+        tells_energy = _tells_energy(reading)
+        unattributed_j = self._charge(delta, method) if tells_energy else 0.0
+        # All of it by name: `dataclasses.replace` takes as long again, twelve times a turn.
+        self.devices[reading.device.id] = DeviceTotals(
             device=reading.device,
-            energy_j=_plus(entry.energy_j, method, delta.energy_j) if _tells_energy(reading) else entry.energy_j,
+            energy_j=_plus(entry.energy_j, method, delta.energy_j) if tells_energy else entry.energy_j,
             attributed_j=entry.attributed_j + (delta.energy_j - unattributed_j),
             unattributed_j=entry.unattributed_j + unattributed_j,
+            pending_j=entry.pending_j,
+            processes=entry.processes,
             unmeasured_s=entry.unmeasured_s + unmeasured_s,
             resets=entry.resets + metered.restarted,
             power_w=_power_w(entry, reading, delta),
@@ -185,6 +191,10 @@ class _Turn:
     def _price(
         self, energy_j: float, start_s: float, end_s: float, method: Method, into: dict[EmissionsKey, float]
     ) -> float:
+        if self.flat is not None:
+            key = (method, self.flat.basis, self.flat.quality)
+            into[key] = into.get(key, 0.0) + grams_of(energy_j, self.flat, self.before.policy.pue_ratio)
+            return 0.0
         priced = price(energy_j, start_s, end_s, self.slots, self.before.policy.pue_ratio)
         for grams in priced.grams:
             key = (method, grams.basis, grams.quality)
@@ -242,9 +252,10 @@ class _Turn:
             return before  # it ended, and nothing of it is new
         count = self._count(run.id)
         held = [devices[device_id] for device_id in sorted(run.holds) if device_id in devices]
+        present = {component for component, _, _ in count.energy_j}
         for entry in held:
             # Present at 0 from the start, so that the first increase is seen by whoever takes a rate.
-            if not any(component is entry.device.component for component, _, _ in count.energy_j):
+            if entry.device.component not in present:
                 for method in entry.energy_j:
                     count.energy_j[entry.device.component, method, ShareKind.WHOLE] = 0.0
                     self._price(0.0, self.sample.at.wall_s, self.sample.at.wall_s, method, count.emissions_g)
@@ -260,10 +271,10 @@ class _Turn:
             return None
         shares_w = []
         for entry in held:
-            holders = sum(other.end is None for other in self.holders.get(entry.device.id, ()))
-            if entry.power_w is not None and entry.device.is_part and holders:
-                shares_w.append(entry.power_w / holders)
-        return sum(shares_w) if shares_w else None
+            if entry.power_w is not None and entry.device.is_part:
+                holders = sum(other.end is None for other in self.holders.get(entry.device.id, ()))
+                shares_w.append(entry.power_w / max(1, holders))
+        return math.fsum(shares_w) if shares_w else None
 
 
 def _holders(before: Snapshot, sample: Sample) -> Mapping[str, list[Run]]:

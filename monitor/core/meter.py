@@ -68,15 +68,14 @@ def _is_frozen(meter: Meter, now: Reading) -> bool:
 
 def _by_counter(meter: Meter, now: Reading) -> Metered:
     delta = between(meter.last, now)
-    well = replace(meter, last=now, counted=now, bridged_j=0.0, unvouched_s=0.0)
     stands_still = delta.how is How.COUNTER and delta.energy_j == 0.0 and delta.span_s > 0.0
     if not stands_still or now.power_w is None:
-        moving = replace(well, still_since=now, still_j=0.0)
+        moving = Meter(last=now, counted=now, withheld_j=meter.withheld_j, still_since=now)
         return Metered(meter=moving, delta=delta, unmeasured_s=delta.unmeasured_s, restarted=delta.how is How.RESET)
     since = meter.still_since or now
     still_j = meter.still_j + now.power_w * delta.span_s * now.device.calibration_ratio
     if now.at.mono_s - since.at.mono_s < FROZEN_AFTER_S or still_j < FROZEN_LOAD_J:
-        still = replace(well, still_since=since, still_j=still_j)
+        still = Meter(last=now, counted=now, withheld_j=meter.withheld_j, still_since=since, still_j=still_j)
         return Metered(meter=still, delta=delta, unmeasured_s=0.0)
     # It has stopped: book what was drawn since it stood still, and go on by integration.
     seen = EnergyDelta(device=now.device, start=since.at, end=now.at, energy_j=still_j, how=How.INTEGRATED)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from math import inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +300,11 @@ class Intensity:
     valid_until_s: float
     detail: str = ""
     """Edition and year, for reports."""
+
+    @property
+    def is_for_ever(self) -> bool:
+        """Whether it holds at any time, as a yearly value does."""
+        return self.valid_from_s == -inf and self.valid_until_s == inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -203,7 +203,9 @@ class Registry:
             if entry.alive and not leaving:
                 some = ", ".join(str(process.pid) for process in sorted(entry.members)[:5])
                 raise FailureError(f"process {pid} is no member of run {short(entry.known.id)}; its members: {some}")
-            for process in leaving:
+            # Workers that went a moment ago do not keep it alive: whoever ends last must know that it was the last.
+            gone = [one for one in entry.members if one not in leaving and not self._processes.alive(one)]
+            for process in (*gone, *leaving):
                 entry.tally.retire(process)
                 self._leave(entry, process)
             return Ended(run=entry.show(), ended=not entry.alive)

@@ -166,8 +166,8 @@ class Supervisor:
         finally:
             self._calling = None
         ended = self._now()
-        nominal_s = clock.next_deadline_s(started.mono_s, self._source.period_s)
-        due_s = max(nominal_s, clock.next_deadline_s(ended.mono_s, self._source.period_s)) if in_turn else nominal_s
+        nominal_s = self._deadline_after(started)
+        due_s = max(nominal_s, self._deadline_after(ended)) if in_turn else nominal_s
         skipped = round((due_s - nominal_s) / self._source.period_s)
         self._failures.update(failure.reason for failure in readout.failures)
         self._retry_s = FIRST_RETRY_S
@@ -188,6 +188,9 @@ class Supervisor:
             ),
         )
         return due_s
+
+    def _deadline_after(self, at: Instant) -> float:
+        return clock.next_deadline_s(at.mono_s, self._source.period_s)
 
     @property
     def health(self) -> SourceHealth:

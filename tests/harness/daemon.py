@@ -10,7 +10,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.harness import need, poll
@@ -47,10 +49,12 @@ def command(
 class Daemon:
     """A `trainwatt serve` at work."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path, socket: Path | None = None) -> None:
         self.process = process
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.socket = socket
+        """Its control socket, where it is known."""
         self._log = log
 
     @property
@@ -84,22 +88,29 @@ class Daemon:
 
 
 @contextmanager
-def daemon(*args: str, log: Path, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
-    """Start `trainwatt serve ARGS` on a free port, wait until it is ready, and stop it at the end."""
-    port = free_port()
-    with log.open("w") as stderr:
+def daemon(*args: str, log: Path, env: Mapping[str, str] | None = None, port: int | None = None) -> Iterator[Daemon]:
+    """Start `trainwatt serve ARGS` on a free port, wait until it is ready, and stop it at the end.
+
+    Its ledger and its socket are its own, unless `args` name them; the ledger is kept beside the log.
+    """
+    port = port or free_port()
+    with TemporaryDirectory(prefix="tw-") as short, log.open("a") as stderr:
+        # The path of a Unix socket has at most 107 bytes (unix(7)): those of pytest's directories may be longer.
+        places = {"--state-dir": str(log.with_name(f"{log.name}.state")), "--socket": f"{short}/socket"}
+        given = dict(pairwise(args))
+        own = [word for flag, path in places.items() if flag not in given for word in (flag, path)]
         process = subprocess.Popen(
-            [need.trainwatt(), "serve", "--listen", f"127.0.0.1:{port}", *args],
+            [need.trainwatt(), "serve", "--listen", f"127.0.0.1:{port}", *own, *args],
             env=clean_environment(env),
             stderr=stderr,
             stdout=stderr,
             text=True,
         )
-    served = Daemon(process, port, log)
-    try:
-        poll.until(served.ready, what="readiness of the daemon")
-        yield served
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        served = Daemon(process, port, log, Path(given.get("--socket", places["--socket"])))
+        try:
+            poll.until(served.ready, what="readiness of the daemon")
+            yield served
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(10)

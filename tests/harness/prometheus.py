@@ -49,17 +49,25 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(targets: Sequence[str], directory: Path, *, interval_s: float = 1.0) -> Iterator[Prometheus]:
-    """Scrape `targets` (HOST:PORT) as job `trainwatt` until left."""
+def prometheus(
+    targets: Sequence[str], directory: Path, *, interval_s: float = 1.0, replica: str = "", write_to: str = ""
+) -> Iterator[Prometheus]:
+    """Scrape `targets` (HOST:PORT) as job `trainwatt` until left.
+
+    As one of several replicas it carries its name as an external label and writes to a common store, too.
+    """
     server = need.program("prometheus")
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "prometheus.yml"
     jobs = [{"job_name": "trainwatt", "static_configs": [{"targets": list(targets)}]}]
-    interval = f"{interval_s:g}s"
-    # JSON is YAML.
-    config.write_text(
-        json.dumps({"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": jobs})
-    )
+    interval = f"{interval_s * 1000:.0f}ms"
+    common = {"scrape_interval": interval, "scrape_timeout": interval}
+    settings: dict[str, Any] = {"global": common, "scrape_configs": jobs}
+    if replica:
+        settings["global"] |= {"external_labels": {"replica": replica}}
+    if write_to:
+        settings["remote_write"] = [{"url": write_to, "queue_config": {"batch_send_deadline": "200ms"}}]
+    config.write_text(json.dumps(settings))  # JSON is YAML
     port = free_port()
     with (directory / "prometheus.log").open("w") as log:
         process = subprocess.Popen(

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pynvml
 
 from monitor import clock
-from monitor.core.model import Device, Processes, ReadFailure, Reading, Readout, Telemetry
+from monitor.core.model import Device, Instant, Processes, ReadFailure, Reading, Readout, Telemetry
 from monitor.core.ports import Now
 from monitor.errors import SourceAbsent, SourceBroken, SourceError
 from monitor.sources.nvml import driver
@@ -139,7 +139,7 @@ class Nvml:
         failures += self._changed
         self._changed = []
         counted = self._counters(due, failures, everything=everything)
-        readings = [reading for gpu, channel, seen in counted if (reading := self._with_power(gpu, channel, seen))]
+        readings = [reading for seen in counted if (reading := self._with_power(*seen))]
         processes: tuple[Processes, ...] = ()
         if everything and in_turn and self._telemetry_due(started_s):
             telemetry = {gpu.device.id: self._telemetry(gpu) for gpu in self._gpus}
@@ -162,9 +162,9 @@ class Nvml:
 
     def _counters(
         self, due: list[tuple[_Gpu, Channel]], failures: list[ReadFailure], *, everything: bool
-    ) -> list[tuple[_Gpu, Channel, Reading]]:
+    ) -> list[tuple[_Gpu, Channel, Instant, float | None]]:
         """Read every energy counter, before anything else takes time."""
-        seen: list[tuple[_Gpu, Channel, Reading]] = []
+        seen: list[tuple[_Gpu, Channel, Instant, float | None]] = []
         for gpu, channel in due:
             try:
                 # A counter that fails is asked at the slower rate: the driver has trouble enough.
@@ -177,7 +177,7 @@ class Nvml:
             at = self._now()
             if energy_j is not None:
                 channel.told_of = at
-            seen.append((gpu, channel, Reading(device=channel.device, at=at, energy_j=energy_j)))
+            seen.append((gpu, channel, at, energy_j))
         return [entry for entry in seen if entry[0] in self._gpus]
 
     def _energy_j(self, gpu: _Gpu, channel: Channel) -> float | None:
@@ -194,15 +194,15 @@ class Nvml:
         channel.counter_away, gpu.unknown = False, 0
         return energy_j
 
-    def _with_power(self, gpu: _Gpu, channel: Channel, seen: Reading) -> Reading | None:
-        """Add watts; None when neither counter nor sensor answered, for a reading must say something."""
+    def _with_power(self, gpu: _Gpu, channel: Channel, at: Instant, energy_j: float | None) -> Reading | None:
+        """The reading, with watts; None when neither counter nor sensor answered, for it must say something."""
         for signal, call in channel.powers:
             power_w = self._ask_optional(gpu, channel.off, call, call)
             if power_w is not None:
-                at = seen.at if seen.energy_j is not None else channel.moment_of(signal, self._now())
-                return replace(seen, at=at, power_w=power_w, power_signal=signal)
-        answered = seen.energy_j is not None or not channel.counter_away
-        return seen if answered and gpu in self._gpus else None
+                at = at if energy_j is not None else channel.moment_of(signal, self._now())
+                return Reading(device=channel.device, at=at, energy_j=energy_j, power_w=power_w, power_signal=signal)
+        answered = energy_j is not None or not channel.counter_away
+        return Reading(device=channel.device, at=at, energy_j=energy_j) if answered and gpu in self._gpus else None
 
     def _telemetry(self, gpu: _Gpu) -> Telemetry:
         return Telemetry(

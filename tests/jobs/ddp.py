@@ -1,0 +1,31 @@
+"""A rank of a data-parallel training run on the CPU (gloo). Usage, under torchrun: ddp.py STEPS."""
+
+import sys
+
+import torch
+from torch import distributed, nn
+
+import trainwatt
+
+BATCH = 32
+
+
+def main() -> None:
+    """Train so many steps, in step with the other ranks, and tell them."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo")
+    model = nn.parallel.DistributedDataParallel(nn.Linear(64, 64))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    steps = int(sys.argv[1])
+    with trainwatt.run(name="inside"):
+        for step in range(steps):
+            optimizer.zero_grad()
+            model(torch.randn(BATCH, 64)).square().mean().backward()
+            optimizer.step()
+            trainwatt.step(samples=BATCH)
+            trainwatt.progress(step + 1, steps)
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

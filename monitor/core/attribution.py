@@ -1,9 +1,9 @@
 """Whose joules: the energy of one interval split over the runs that held the device, and the remainder."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum, auto
 from itertools import pairwise
+from typing import NamedTuple
 
 from monitor.core.energy import EnergyDelta
 from monitor.core.model import Run
@@ -18,18 +18,17 @@ class ShareKind(StrEnum):
     """Several held it, and nothing tells them apart."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Share(NamedTuple):
     """Joules of one run from one device over [start, end) of the steady clock."""
 
+    energy_j: float
+    start_mono_s: float
+    end_mono_s: float
     run_id: str = ""
     """"" = nobody's."""
     phase: str = ""
-    energy_j: float
     kind: ShareKind | None = None
     """None = nobody's."""
-    start_mono_s: float
-    end_mono_s: float
 
     @property
     def span_s(self) -> float:

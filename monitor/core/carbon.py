@@ -1,15 +1,14 @@
 """Joules become grams: energy x intensity at the time of use x PUE, split at the feed's slot edges."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from monitor.core.model import Basis, Intensity, Quality, Signal
 from monitor.core.units import JOULES_PER_KILOWATTHOUR
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grams:
+class Grams(NamedTuple):
     """Emissions priced at one basis and quality."""
 
     emissions_g: float
@@ -17,8 +16,7 @@ class Grams:
     quality: Quality
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Price(NamedTuple):
     """What some energy emitted, and how much of it has no price."""
 
     grams: tuple[Grams, ...]

@@ -3,7 +3,7 @@
 A counter that lies is not seen by itself (Zeus #181: 187 J counted, 327 J integrated; ROCm/amdsmi #38).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from monitor.core.energy import MAX_INTEGRATION_SPAN_S, EnergyDelta, How
 from monitor.core.model import PowerSignal, Reading
@@ -15,8 +15,7 @@ AGREEMENT = (0.9, 1.1)
 """Integration of a one-second mean is within 1 % of a minute; a ratio outside is a sensor at fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class CrossCheck:
+class CrossCheck(NamedTuple):
     """The window at work, and the ratio of the last whole one."""
 
     span_s: float = 0.0

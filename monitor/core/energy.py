@@ -1,7 +1,7 @@
 """Two readings of one device become joules, and how they are known."""
 
-from dataclasses import dataclass
 from enum import StrEnum, auto
+from typing import NamedTuple
 
 from monitor.core.model import Device, Instant, Method, Origin, PowerSignal, Reading
 
@@ -32,8 +32,7 @@ class How(StrEnum):
 UNMEASURED = frozenset({How.RESET, How.GAP})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnergyDelta:
+class EnergyDelta(NamedTuple):
     """Joules of one device over [start, end), with their provenance."""
 
     device: Device

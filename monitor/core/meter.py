@@ -6,7 +6,8 @@ counter returns -> what it counted, less what was integrated; an excess is withh
 counter frozen  -> it shows one value while the power sensor sees a load: taken as away
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from monitor.core.energy import EnergyDelta, How, between
 from monitor.core.model import Reading
@@ -19,8 +20,7 @@ RESUMED_RATIO = 0.5
 """A frozen counter that comes back within this part of what was integrated had only stopped to show."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meter:
+class Meter(NamedTuple):
     """What must be remembered of a device between two readings."""
 
     last: Reading | None = None
@@ -39,8 +39,7 @@ class Meter:
     """Joules that the power sensor saw since then; not booked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metered:
+class Metered(NamedTuple):
     """What one more reading gave."""
 
     meter: Meter
@@ -86,11 +85,11 @@ def _by_counter(meter: Meter, now: Reading) -> Metered:
 def _without_counter(meter: Meter, now: Reading) -> Metered:
     now = _power_only(now)
     delta = between(_power_only(meter.last) if meter.last is not None else None, now)
-    away = replace(meter, last=now, bridged_j=meter.bridged_j + delta.energy_j)
+    away = meter._replace(last=now, bridged_j=meter.bridged_j + delta.energy_j)
     if meter.counted is None:
         return Metered(meter=away, delta=delta, unmeasured_s=delta.unmeasured_s)
     # The counter may yet tell what was used in a gap.
-    waiting = replace(away, unvouched_s=meter.unvouched_s + delta.unmeasured_s)
+    waiting = away._replace(unvouched_s=meter.unvouched_s + delta.unmeasured_s)
     return Metered(meter=waiting, delta=delta, unmeasured_s=0.0)
 
 
@@ -109,8 +108,8 @@ def _counter_returns(meter: Meter, counted: Reading, now: Reading) -> Metered:
         )
     excess_j = meter.bridged_j - told.energy_j
     return Metered(
-        meter=replace(well, withheld_j=well.withheld_j + max(0.0, excess_j)),
-        delta=replace(told, energy_j=max(0.0, -excess_j)),
+        meter=well._replace(withheld_j=well.withheld_j + max(0.0, excess_j)),
+        delta=told._replace(energy_j=max(0.0, -excess_j)),
         unmeasured_s=0.0,
     )
 
@@ -125,8 +124,7 @@ def _withhold(metered: Metered) -> Metered:
     taken_j = min(owed_j, metered.delta.energy_j)
     if taken_j <= 0.0:
         return metered
-    return replace(
-        metered,
-        meter=replace(metered.meter, withheld_j=owed_j - taken_j),
-        delta=replace(metered.delta, energy_j=metered.delta.energy_j - taken_j),
+    return metered._replace(
+        meter=metered.meter._replace(withheld_j=owed_j - taken_j),
+        delta=metered.delta._replace(energy_j=metered.delta.energy_j - taken_j),
     )

@@ -14,29 +14,23 @@ from tests.drivers import nvml
 from tests.harness import need
 from tests.harness.daemon import clean_environment
 from tests.harness.processes import processes_with
+from tests.harness.users import NOBODY, as_an_ordinary_user
 
 STEPS = 200
 BATCH = 32
-NOBODY = 65534
 JOB = Path(__file__).parents[1] / "jobs" / "ddp.py"
-
-
-def as_an_ordinary_user() -> list[str]:
-    """The words before a command that make it an ordinary user's; none when we are one."""
-    if os.geteuid() != 0:
-        return []
-    words = [need.program("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    if subprocess.run([*words, sys.executable, "-c", ""], check=False, cwd="/").returncode:
-        need.missing("a Python that an ordinary user may run")
-    return words
 
 
 def test_two_workers_are_one_run(library: Path) -> None:
     """One run, its steps not doubled, its samples added up, one report file, and nothing left behind."""
     if importlib.util.find_spec("torch") is None:
         need.missing("PyTorch (pip install torch==2.13.0)")
-    prefix = as_an_ordinary_user()
-    with TemporaryDirectory(prefix="tw-") as scratch, TemporaryDirectory(prefix="tw-") as runtime:
+    with (
+        TemporaryDirectory(prefix="tw-") as scratch,
+        TemporaryDirectory(prefix="tw-") as runtime,
+        TemporaryDirectory(prefix="tw-") as python,
+    ):
+        prefix = as_an_ordinary_user(Path(python))
         place = Path(scratch)
         driver = nvml.FakeDriver(place / "nvml.conf", [nvml.FakeGpu(idle_w=100.0)] * 2)
         copied = place / "libnvidia-ml.so.1"

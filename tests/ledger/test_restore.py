@@ -68,8 +68,8 @@ def test_a_counter_that_outlives_us_keeps_its_baseline(tmp_path: Path) -> None:
 
     assert known.last is not None
     assert kept.last is not None
-    assert replace(known, last=None, counted=None, still_since=None) == replace(
-        kept, last=None, counted=None, still_since=None
+    assert known._replace(last=None, counted=None, still_since=None) == kept._replace(
+        last=None, counted=None, still_since=None
     )
     assert replace(known.last, telemetry=None) == kept.last
     assert kept.last is kept.counted

@@ -14,7 +14,7 @@
 Joules are then counted for this run, by phase, and per step, token and sample. In a job started by `trainwatt run`,
 `step`, `phase` and `progress` need no `with`, and a `with` joins that run. None of it changes the job: nothing here
 raises, waits, prints, starts a thread or touches a signal handler, and without a daemon nothing happens at all;
-`stats()` tells what became of it. What is told goes over the daemon's Unix socket: counts at most once a second,
+`stats()` tells what became of it. What is told goes over the daemon's Unix socket: counts at most every 5 s,
 starts, phases and ends at once. At its end the interpreter may wait 0.2 s for a daemon that is slow to take the rest.
 
 A run inside a run of the same process is part of the outer one: no joule belongs to two. A forked child counts for
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "phase", "progress", "run", "stats", "step"]
 
-_EVERY_S = 1.0
+_EVERY_S = 5.0
 """Counts are told at most so often."""
 _RETRY_S = 10.0
 """So long after a failure the daemon is left alone."""
@@ -767,8 +767,9 @@ class _Wire:
         if not hasattr(socket, "SO_PEERCRED"):
             return False
         for path, named in _paths():
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock = None
             try:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 sock.setblocking(False)
                 sock.connect(path)
                 if named or _is_trusted(sock):
@@ -778,7 +779,7 @@ class _Wire:
             except (OSError, ValueError):
                 pass
             finally:
-                if self.sock is not sock:
+                if sock is not None and self.sock is not sock:
                     sock.close()
         return False
 
@@ -863,7 +864,7 @@ class _Wire:
 
     def hang_up(self, *, wait: bool = False) -> None:
         """Close, and `wait` before the next try, as after a daemon that never answered."""
-        sock, self.sock = self.sock, None
+        sock = self.sock
         if sock is None:
             return
         for owed in self.owed:
@@ -873,6 +874,7 @@ class _Wire:
         if not self.is_mine(sock):
             sock.detach()
         sock.close()
+        self.sock = None
 
 
 def _answer(line: bytes) -> dict[str, Any] | None:

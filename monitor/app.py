@@ -78,8 +78,8 @@ def metering(
 ) -> Iterator[Metering]:
     """Everything but the HTTP server, in threads, stopped in reverse order on leaving.
 
-    The control socket answers after every source has been tried, or `patience_s`. Raises UsageError or FailureError
-    before anything has started.
+    With patience the control socket answers only after every source has been tried, or so long. Without it, everything
+    that can be refused raises UsageError or FailureError before anything has started.
     """
     wiring = wire(settings)
     table = ProcessTable()
@@ -113,17 +113,6 @@ def metering(
             keeper=ledger,
         )
         reports = Reports(loop, history=ledger.history, node=node_name())
-        threads = [supervisor.start(stop) for supervisor in supervisors]
-        threads.append(loop.start(stop))
-        stack.callback(_join, threads)
-        stack.callback(loop.wake)
-        for supervisor in supervisors:
-            stack.callback(supervisor.wake)
-        stack.callback(stop.set)
-        ledger.start(loop.publish)
-        gone_at_s = time.monotonic() + patience_s
-        for supervisor in supervisors:
-            supervisor.tried.wait(max(0.0, gone_at_s - time.monotonic()))
         watcher = Watcher(registry, table, on_end=loop.edge)
         handlers = operations.source_operations(supervisors) | run_operations(
             registry,
@@ -139,7 +128,22 @@ def metering(
             forget=ledger.forget,
             stop=stop_when_told,
         )
-        stack.enter_context(control.serving(settings.socket, handlers, background=(watcher.run,)))
+        answering = control.serving(settings.socket, handlers, background=(watcher.run,))
+        if not patience_s:
+            stack.enter_context(answering)
+        threads = [supervisor.start(stop) for supervisor in supervisors]
+        threads.append(loop.start(stop))
+        stack.callback(_join, threads)
+        stack.callback(loop.wake)
+        for supervisor in supervisors:
+            stack.callback(supervisor.wake)
+        stack.callback(stop.set)
+        ledger.start(loop.publish)
+        if patience_s:
+            gone_at_s = time.monotonic() + patience_s
+            for supervisor in supervisors:
+                supervisor.tried.wait(max(0.0, gone_at_s - time.monotonic()))
+            stack.enter_context(answering)
         yield Metering(loop, registry, reports, ledger)
 
 

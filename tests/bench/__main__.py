@@ -1,4 +1,4 @@
-"""`scripts/bench [cost|memory|start|scrape|accuracy|limits|ledger ...]`: measure, print; exit 0 unless one failed."""
+"""`scripts/bench [cost|memory|start|scrape|accuracy|limits|ledger|job ...]`: measure, print; exit 0 unless one failed."""
 
 import argparse
 import shlex
@@ -9,11 +9,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import accuracy, cost, ledger, limits, memory, peers, report, scrape, start
+from tests.bench import accuracy, cost, job, ledger, limits, memory, peers, report, scrape, start
 from tests.bench.report import lines_table
 
-BENCHES = ("cost", "memory", "start", "scrape", "accuracy", "limits", "ledger")
-NOT_YET = "not there to be measured yet: the cost of registered runs"
+BENCHES = ("cost", "memory", "start", "scrape", "accuracy", "limits", "ledger", "job")
 
 
 def main() -> int:
@@ -36,7 +35,6 @@ def main() -> int:
     except KeyboardInterrupt:
         _say("stopped")
         return 130
-    _say(f"\n{NOT_YET}")
     return 1 if failed else 0
 
 
@@ -51,6 +49,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> list[str]:
         "accuracy": (accuracy.TITLE, lambda: accuracy.measure(scratch, markdown=markdown)),
         "limits": (limits.TITLE, lambda: limits.measure(scratch, markdown=markdown)),
         "ledger": (ledger.TITLE, lambda: lines_table(ledger.measure(scratch), markdown=markdown)),
+        "job": (job.TITLE, lambda: lines_table(job.measure(scratch), markdown=markdown)),
         "peers": (peers.TITLE, lambda: peers.measure(scratch, markdown=markdown)),
     }
     asked = [name for name in BENCHES if name in options.bench or not options.bench]

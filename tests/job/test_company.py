@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,12 +26,12 @@ def write():
     with open(sys.argv[1], "w") as file:
         file.write(str(time.monotonic() - began[0]))
 import trainwatt
-longest_s = 0.0
+slow = 0
 def timed(call, *args, **kwargs):
-    global longest_s
+    global slow
     began_s = time.perf_counter()
     call(*args, **kwargs)
-    longest_s = max(longest_s, time.perf_counter() - began_s)
+    slow += time.perf_counter() - began_s > 0.1
 def train():
     weight, ends_s = 1.0, time.monotonic() + 1.1
     number = 0
@@ -44,7 +45,7 @@ def train():
 with trainwatt.run("job"):
     train()
 print("trained")
-print("slow: %.3f s" % longest_s if longest_s > 0.15 else "prompt")
+print("prompt" if slow < 3 else "%d slow calls" % slow)  # two are granted to a busy machine
 @trainwatt.run("again", id="again")
 def again():
     raise SystemExit(7)
@@ -52,7 +53,7 @@ atexit.register(lambda: began.append(time.monotonic()))  # runs first
 again()
 """
 EXIT_S = 0.2
-ALLOWANCE_S = 0.2
+ALLOWANCE_S = 0.5
 """For a machine that is busy."""
 
 WORLDS: dict[str, Callable[[Path], AbstractContextManager[object]]] = {
@@ -142,14 +143,12 @@ def test_no_memory_grows(tmp_path: Path) -> None:
         assert 3000 > grown_kib, world
 
 
-def test_requests_stay_whole_when_the_buffer_is_full(tmp_path: Path) -> None:
+@pytest.mark.parametrize("characters", [100, 180, 220, 260, 300])
+def test_requests_stay_whole_when_the_buffer_is_full(tmp_path: Path, characters: int) -> None:
     """A daemon that reads late, and a little at a time, reads whole requests: one that was cut is finished first."""
     path, heard = tmp_path / "socket", bytearray()
 
-    def reading(connection: object) -> None:
-        import socket
-
-        assert isinstance(connection, socket.socket)
+    def reading(connection: socket.socket) -> None:
         poll.until((tmp_path / "full").exists, what="a full buffer", every_s=0.01)
         while data := connection.recv(5000):
             heard.extend(data)
@@ -158,23 +157,47 @@ def test_requests_stay_whole_when_the_buffer_is_full(tmp_path: Path) -> None:
         well(
             """
             import sys, time, trainwatt
-            tags = {str(n) + "x" * 200: "y" * 300 for n in range(32)}
-            for number in range(40):
+            tags = {str(n) + "\u2603" * int(sys.argv[2]): "\u2603" * int(sys.argv[2]) for n in range(32)}
+            for number in range(16):
                 with trainwatt.run(id=str(number), tags=tags): pass
             assert trainwatt.stats()["dropped"] > 0
             open(sys.argv[1], "w").close()
-            ends_s = time.monotonic() + 2.5
+            ends_s = time.monotonic() + 1.2
             with trainwatt.run(id="last", tags=tags):
                 while time.monotonic() < ends_s: trainwatt.step()
             """,
             path,
             str(tmp_path / "full"),
+            str(characters),
         )
         poll.until(lambda: heard.endswith(b"\n"), what="the last request")
     lines = [json.loads(line) for line in bytes(heard).splitlines()]
 
     assert len(heard) > 100_000
     assert {"start", "end"} <= {line["op"] for line in lines}
+
+
+def test_a_daemon_that_is_behind_is_not_buried(tmp_path: Path) -> None:
+    """While sixteen answers are owed nothing more is sent: when the daemon wakes, what it reads first is not old."""
+    heard = bytearray()
+
+    def listening(connection: socket.socket) -> None:
+        while data := connection.recv(65536):
+            heard.extend(data)
+
+    with company(tmp_path / "socket", listening):
+        well(
+            """
+            import trainwatt
+            with trainwatt.run(id="r"):
+                for number in range(1000):
+                    trainwatt.phase(str(number))
+            """,
+            tmp_path / "socket",
+        )
+        poll.until(lambda: heard.count(b"\n") >= 16, what="requests")
+
+    assert 16 == heard.count(b"\n")
 
 
 LIAR = """

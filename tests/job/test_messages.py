@@ -275,14 +275,14 @@ def test_without_a_run_nothing_is_said(daemon: Recorder, path: Path) -> None:
 # -- counts --------------------------------------------------------------------------------------------------------
 
 
-def test_counts_are_told_once_a_second(daemon: Recorder, path: Path) -> None:
-    """However many steps there are, a second has one message; the last says it all."""
+def test_counts_are_told_every_five_seconds(daemon: Recorder, path: Path) -> None:
+    """However many steps there are, five seconds have one message; the last says it all."""
     began_s = time.monotonic()
     out = well(
         STEPS_FOR_S
         + """
 with trainwatt.run(id="r"):
-    print(steps_for(2.2, tokens=3))
+    print(steps_for(5.5, tokens=3))
 """,
         path,
     )
@@ -290,7 +290,7 @@ with trainwatt.run(id="r"):
     daemon.wait("end")
     said = daemon.said("progress")
 
-    assert 3 <= len(said) <= 2 + took_s
+    assert 2 <= len(said) <= 2 + took_s / 5.0
     assert [int(out), 3 * int(out)] == [said[-1]["steps"], said[-1]["tokens"]]
     assert sorted(counts["steps"] for counts in said) == [counts["steps"] for counts in said]
 
@@ -489,12 +489,13 @@ def test_an_early_end_of_a_renamed_run_is_said_again(path: Path) -> None:
 
 
 def test_a_dropped_connection_is_made_anew(path: Path) -> None:
-    """A daemon that drops a silent client hears the next message all the same, and no start again."""
+    """A daemon that drops a silent client hears the next message all the same; no start again, and no SIGPIPE."""
     with recording(path, limits=Limits(silent_s=0.05)) as daemon:
         none = _sockets()
         process = start(
             """
-            import trainwatt
+            import signal, trainwatt
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             with trainwatt.run(id="r"):
                 for phase in ("one", "two", "three"):
                     print(input() and "", flush=True)
@@ -623,7 +624,8 @@ def test_interrupted_again_and_again_it_works_on(daemon: Recorder, path: Path) -
     """Exceptions that strike anywhere, in the middle of it too, pass to the job, and what comes later is told."""
     process = start(
         """
-        import select, signal, sys, time, trainwatt
+        import select, signal, sys, time, trainwatt, warnings
+        warnings.simplefilter("ignore", ResourceWarning)  # what is interrupted before it is stored is lost to anybody
         def handler(*_): raise KeyboardInterrupt
         signal.signal(signal.SIGALRM, handler)
         caught = 0

@@ -1,4 +1,4 @@
-"""`scripts/bench [cost|memory|start|scrape|accuracy|limits|ledger|job ...]`: measure, print; exit 0 unless one failed."""
+"""`scripts/bench [cost|memory|start|scrape|accuracy|limits|ledger|job ...]`: measure, print; 0 unless one failed."""
 
 import argparse
 import shlex

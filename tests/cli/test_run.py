@@ -288,6 +288,7 @@ def test_a_driver_that_is_slow_to_start(place: Place, library: Path, tmp_path: P
     assert "late" == job["environment"]["TRAINWATT_RUN"]
     socket = Path(job["environment"]["TRAINWATT_SOCKET"])
     poll.until(lambda: private.answering(socket) and protocol.ask(socket, {"op": "runs"})["runs"], what="the run")
+    poll.until(lambda: protocol.ask(socket, {"op": "report", "run": "late"})["report"]["energy_j"], what="joules")
     place.go(3)
 
     assert 3 == process.wait(30)

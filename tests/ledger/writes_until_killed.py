@@ -5,6 +5,7 @@ Each line it prints is what a scrape would have seen: joules of the node and of 
 
 import sys
 from pathlib import Path
+from threading import Event
 
 from monitor.core.snapshot import Snapshot
 from tests.ledger.counting import Count, total_j
@@ -22,17 +23,23 @@ def main() -> None:
         count.runs = known
     else:
         count.begin("r1")
-    ledger.start(show)
+    shown = Event()
+    ledger.start(lambda snapshot: show(snapshot, shown))
     while True:
-        ledger.offer(count.turn(0.5), at_once=True)
+        # Some turns while the commit before is under way, but not ever more of them: a commit must keep up.
+        for _ in range(3):
+            ledger.offer(count.turn(0.5), at_once=True)
+        shown.wait()
+        shown.clear()
 
 
-def show(snapshot: Snapshot) -> None:
+def show(snapshot: Snapshot, shown: Event) -> None:
     """Print what was published."""
     node_j = sum(snapshot.node_energy_j.values())
     line = f"{node_j!r} {total_j(snapshot, 'r1')!r} {snapshot.at.mono_s if snapshot.at else 0.0!r}\n"
     sys.stdout.write(line)
     sys.stdout.flush()
+    shown.set()
 
 
 if __name__ == "__main__":

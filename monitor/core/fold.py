@@ -1,8 +1,9 @@
 """The monitor is a fold: `step(snapshot, sample) -> snapshot`. Same samples, same snapshots, bit for bit."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from operator import itemgetter
 from types import MappingProxyType
 
 from monitor.core import crosscheck, energy, meter
@@ -34,22 +35,29 @@ STALE_WINDOWS = 3
 def step(before: Snapshot, sample: Sample) -> Snapshot:
     """Fold one sample into the snapshot. The order in which sources delivered does not matter."""
     turn = _Turn(before, sample)
-    events: list[Reading | ReadFailure] = [*sample.readings, *sample.failures]
-    for event in sorted(events, key=_device_then_time):
-        if isinstance(event, ReadFailure):
-            turn.fail(event)
-        else:
-            turn.read(event)
+    for failure, reading in _in_order(sample):
+        if failure is not None:
+            turn.fail(failure)
+        elif reading is not None:
+            turn.read(reading)
     for processes in sample.processes:
         turn.see(processes)
     return turn.finish()
 
 
-def _device_then_time(event: Reading | ReadFailure) -> tuple[str, float, bool]:
-    """At one moment a failure comes first: what it says of the baseline holds for the reading beside it."""
-    if isinstance(event, ReadFailure):
-        return event.device_id, event.at.mono_s, False
-    return event.device.id, event.at.mono_s, True
+def _in_order(sample: Sample) -> Iterable[tuple[ReadFailure | None, Reading | None]]:
+    """What happened, device by device in the order of time, whichever source delivered first.
+
+    At one moment a failure comes first: what it says of the baseline holds for the reading beside it.
+    """
+    happened: list[tuple[str, float, bool, ReadFailure | None, Reading | None]] = [
+        (reading.device.id, reading.at.mono_s, True, None, reading) for reading in sample.readings
+    ]
+    happened += [(failure.device_id, failure.at.mono_s, False, failure, None) for failure in sample.failures]
+    return (event[3:] for event in sorted(happened, key=_device_then_time))
+
+
+_device_then_time = itemgetter(0, 1, 2)
 
 
 class _Turn:
@@ -85,9 +93,13 @@ class _Turn:
         unmeasured_s = metered.unmeasured_s
         if delta.how is How.FIRST:
             unmeasured_s += max(0.0, reading.at.mono_s - entry.last_at.mono_s)
-        self._hold(reading.device, entry.last_at.mono_s, reading.at.mono_s, unmeasured_s)
         tells_energy = _tells_energy(reading)
-        unattributed_j = self._charge(delta, method) if tells_energy else 0.0
+        # Nearly always the joules tell of just the time since the last reading: then their shares account for it, too.
+        told = tells_energy and delta.how not in UNMEASURED and unmeasured_s == 0.0
+        in_step = told and delta.start.mono_s == entry.last_at.mono_s
+        if not in_step:
+            self._hold(reading.device, entry.last_at.mono_s, reading.at.mono_s, unmeasured_s)
+        unattributed_j = self._charge(delta, method, in_step=in_step) if tells_energy else 0.0
         # All of it by name: `dataclasses.replace` takes as long again, twelve times a turn.
         self.devices[reading.device.id] = DeviceTotals(
             device=reading.device,
@@ -126,50 +138,64 @@ class _Turn:
         if entry is not None:
             self.devices[processes.device_id] = replace(entry, processes=processes)
 
-    def _charge(self, delta: EnergyDelta, method: Method) -> float:
-        """Give runs their joules and grams; return the joules that nobody held."""
-        if not delta.device.is_part:
+    def _charge(self, delta: EnergyDelta, method: Method, *, in_step: bool) -> float:
+        """Give runs their joules and grams, and their time if it is `in_step`; return the joules that nobody held."""
+        device = delta.device
+        if not device.is_part:
             return delta.energy_j  # others have these joules already
-        shares, unattributed_j = attribute(delta, self.holders.get(delta.device.id, ()))
+        shares, unattributed_j = attribute(delta, self.holders.get(device.id, ()))
+        resumed_at = self.before.resumed_at
+        recovered = resumed_at is not None and delta.start.mono_s < resumed_at.mono_s
+        seen = method is not Method.ESTIMATED and delta.how not in UNMEASURED
+        first_s, last_s = delta.start.mono_s, delta.end.mono_s
+        offset_s = delta.end.wall_s - last_s  # by the clock as it stood at the end: a step of it moves no joule
         free_s = delta.span_s
         for share in shares:
             count = self._count(share.run_id)
-            count.add(share, delta.device.component, method, recovered=self._is_recovered(delta))
-            start_s, end_s = _wall_s(delta, share.start_mono_s), _wall_s(delta, share.end_mono_s)
+            span_s = share.span_s
+            count.add(share, device.component, method, recovered=recovered)
+            if in_step:
+                count.held_s += span_s
+                count.measured_s += span_s if seen else 0.0
+            start_s, end_s = share.start_mono_s + offset_s, share.end_mono_s + offset_s
             count.unpriced_j += self._price(share.energy_j, start_s, end_s, method, count.emissions_g)
-            self._book(delta, method, share, share.span_s)
-            free_s = min(free_s, delta.span_s - share.span_s)
-        start_s, end_s = delta.start.mono_s, delta.end.mono_s
+            self._book(device, method, share, recovered, start_s, end_s, span_s if seen else 0.0)
+            free_s = min(free_s, delta.span_s - span_s)
+        start_s, end_s = first_s + offset_s, delta.end.wall_s
         if unattributed_j > 0.0:
-            nobodys = Share(energy_j=unattributed_j, start_mono_s=start_s, end_mono_s=end_s)
-            self._book(delta, method, nobodys, free_s)
-        self.node_unpriced_j += self._price(
-            delta.energy_j, _wall_s(delta, start_s), delta.end.wall_s, method, self.node_emissions_g
-        )
+            nobodys = Share(energy_j=unattributed_j, start_mono_s=first_s, end_mono_s=last_s)
+            self._book(device, method, nobodys, recovered, start_s, end_s, free_s if seen else 0.0)
+        self.node_unpriced_j += self._price(delta.energy_j, start_s, end_s, method, self.node_emissions_g)
         return unattributed_j
 
-    def _book(self, delta: EnergyDelta, method: Method, share: Share, told_s: float) -> None:
-        measured = method is not Method.ESTIMATED and delta.how not in UNMEASURED
+    def _book(  # noqa: PLR0917  (called for every share of every device in every turn)
+        self,
+        device: Device,
+        method: Method,
+        share: Share,
+        recovered: bool,  # noqa: FBT001
+        start_wall_s: float,
+        end_wall_s: float,
+        measured_s: float,
+    ) -> None:
+        zone = self.before.policy.zone or ""
+        # In the order of Interval's fields.
         self.booked.append(
             Interval(
-                run_id=share.run_id,
-                device_id=delta.device.id,
-                zone=self.before.policy.zone or "",
-                phase=share.phase,
-                method=method,
-                share=share.kind,
-                recovered=self._is_recovered(delta),
-                start_wall_s=_wall_s(delta, share.start_mono_s),
-                end_wall_s=_wall_s(delta, share.end_mono_s),
-                energy_j=share.energy_j,
-                idle_j=0.0,
-                measured_s=told_s if measured else 0.0,
+                share.run_id,
+                device.id,
+                zone,
+                share.phase,
+                method,
+                share.kind,
+                recovered,
+                start_wall_s,
+                end_wall_s,
+                share.energy_j,
+                0.0,
+                measured_s,
             )
         )
-
-    def _is_recovered(self, delta: EnergyDelta) -> bool:
-        resumed_at = self.before.resumed_at
-        return resumed_at is not None and delta.start.mono_s < resumed_at.mono_s
 
     def _hold(self, device: Device, start_mono_s: float, end_mono_s: float, unmeasured_s: float) -> None:
         """Account for the time of a device to the runs that held it; of the end of it nobody knows the joules."""
@@ -235,6 +261,8 @@ class _Turn:
         policy, resumed_at = self.before.policy, self.before.resumed_at
         silent_s = at.mono_s - entry.last_at.mono_s
         last = entry.meter.last
+        if last is not None and silent_s <= policy.stale_after_s:
+            return entry
         if resumed_at is not None and entry.last_at.mono_s < resumed_at.mono_s:
             return entry  # of the daemon before this one: it may answer yet, or be gone for good
         if last is not None and silent_s <= max(policy.stale_after_s, STALE_WINDOWS * last.window_s):
@@ -313,8 +341,3 @@ def _power_w(entry: DeviceTotals, reading: Reading, delta: EnergyDelta) -> float
     if reading.power_w is not None and (reading.power_signal is PowerSignal.AVERAGE or not one_interval):
         return reading.power_w
     return delta.mean_power_w if delta.span_s > 0.0 else entry.power_w
-
-
-def _wall_s(delta: EnergyDelta, mono_s: float) -> float:
-    """Unix time of a moment within an interval, by the clock as it stood at the end: a step moves no joule."""
-    return delta.end.wall_s - (delta.end.mono_s - mono_s)

@@ -85,6 +85,19 @@ def test_coverage_counts_every_second_once() -> None:
     assert lost.devices["GPU-a"].unmeasured_s == 1.0
 
 
+def test_a_gap_that_the_counter_vouches_for_is_covered() -> None:
+    """Seconds that integration could not tell are unmeasured only once the counter cannot tell them either."""
+    gap = [sample(0.0, 0.0, run(0.0), power_w=100.0), sample(1.0, None, run(0.0), power_w=100.0)]
+    gap.append(sample(11.0, None, run(0.0), power_w=100.0))
+
+    vouched = fold(FIRST, *gap, sample(12.0, 1200.0, run(0.0), power_w=100.0))
+    lost = fold(FIRST, *gap, sample(12.0, 5.0, run(0.0), power_w=100.0))
+
+    assert (12.0, 12.0) == (vouched.runs["r"].held_s, vouched.runs["r"].measured_s)
+    assert (12.0, 2.0) == (lost.runs["r"].held_s, lost.runs["r"].measured_s)
+    assert lost.devices["GPU-a"].unmeasured_s == 10.0
+
+
 def test_an_estimate_is_no_coverage() -> None:
     """Time that only a formula tells is held, not measured."""
     guess = replace(GPU, origin=Origin.ESTIMATED)

@@ -56,6 +56,8 @@ class Zone:
     """One counter of the tree."""
 
     path: Path
+    counter: str
+    """Its file, as text: a Path is put together anew at each use."""
     device: Device
     wraps_at_j: float | None
     """None where the kernel does not say: a fall is then a reset."""
@@ -101,7 +103,7 @@ class Rapl:
         away = len(failures)
         for zone in tuple(self._zones):
             try:
-                energy_j = read_microjoules(zone.path / "energy_uj")
+                energy_j = read_microjoules(zone.counter)
                 at = self._now()
             except PermissionError:
                 failures.append(self._failure(zone.device.id, "denied", DENIED.format(root=self._root)))
@@ -132,7 +134,7 @@ class Rapl:
 
     def _trouble(self, zone: Zone) -> SourceError | None:
         try:
-            read_microjoules(zone.path / "energy_uj")
+            read_microjoules(zone.counter)
         except PermissionError:
             return SourceDenied(DENIED.format(root=self._root))
         except (OSError, ValueError) as error:
@@ -199,7 +201,7 @@ def find_zones(root: Path, *, mirrored: bool, known: dict[tuple[str, str], str])
     return zones
 
 
-def read_microjoules(path: Path) -> float:
+def read_microjoules(path: Path | str) -> float:
     """Joules of one sysfs file. Raises OSError, or ValueError that names the file."""
     # A whole text layer for twelve digits costs more than the rest of the reading.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -260,7 +262,7 @@ def _zone(path: Path, component: Component, device_id: str, *, within: str = "")
         counter_epoch=REGISTER,
         within=within,
     )
-    return Zone(path=path, device=device, wraps_at_j=_wraps_at_j(path))
+    return Zone(path=path, counter=os.fspath(path / "energy_uj"), device=device, wraps_at_j=_wraps_at_j(path))
 
 
 def _name(path: Path) -> str:

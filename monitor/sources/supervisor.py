@@ -169,12 +169,15 @@ class Supervisor:
         nominal_s = self._deadline_after(started)
         due_s = max(nominal_s, self._deadline_after(ended)) if in_turn else nominal_s
         skipped = round((due_s - nominal_s) / self._source.period_s)
-        self._failures.update(failure.reason for failure in readout.failures)
         self._retry_s = FIRST_RETRY_S
-        problems = sorted({*(failure.message for failure in readout.failures), *readout.notes})
-        problem = "; ".join(problems)
-        more = len(problems) - TOLD_AT_ONCE
-        self._tell_up(readout, problem if more <= 0 else f"{'; '.join(problems[:TOLD_AT_ONCE])}; and {more} more")
+        problem = shown = ""
+        if readout.failures or readout.notes:
+            self._failures.update(failure.reason for failure in readout.failures)
+            problems = sorted({*(failure.message for failure in readout.failures), *readout.notes})
+            problem = "; ".join(problems)
+            more = len(problems) - TOLD_AT_ONCE
+            shown = problem if more <= 0 else f"{'; '.join(problems[:TOLD_AT_ONCE])}; and {more} more"
+        self._tell_up(readout, shown)
         self._say(
             readout,
             SourceHealth(

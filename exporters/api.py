@@ -8,6 +8,7 @@ from exporters.report_document import (
     intensity_words,
     measured_ratio,
     progress_words,
+    run_words,
 )
 from monitor import __version__
 from monitor.core.model import Instant, LedgerHealth, SourceHealth
@@ -100,13 +101,7 @@ def _processes(entry: DeviceTotals) -> list[dict[str, Any]] | None:
 def _run(entry: RunTotals) -> dict[str, Any]:
     run = entry.run
     return {
-        "id": run.id,
-        "name": run.name,
-        "user": run.user,
-        "project": run.project,
-        "launcher": run.launcher,
-        "job_id": run.job_id,
-        "tags": dict(run.tags),
+        **run_words(run),
         "active": entry.active,
         "start": _instant(run.start),
         "resumed": _instant(run.resumed),

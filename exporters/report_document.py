@@ -7,7 +7,7 @@ from typing import Any
 from exporters.quantities import joules
 from exporters.report_model import COLUMNS, FORMAT, VERSION
 from monitor import __version__
-from monitor.core.model import Component, Intensity, Method, Origin
+from monitor.core.model import Component, Intensity, Method, Origin, Run
 from monitor.core.snapshot import EmissionsKey, Interval, RunTotals, Snapshot
 
 ALWAYS_MISSING = "fans, network, storage and power supplies"
@@ -66,15 +66,7 @@ def run_summary(entry: RunTotals, snapshot: Snapshot) -> dict[str, Any]:
 def _totals(entry: RunTotals) -> dict[str, Any]:
     run = entry.run
     return {
-        "run": {
-            "id": run.id,
-            "name": run.name,
-            "user": run.user,
-            "project": run.project,
-            "launcher": run.launcher,
-            "job_id": run.job_id,
-            "tags": dict(run.tags),
-        },
+        "run": run_words(run),
         "active": entry.active,
         "start_unix_s": run.start.wall_s,
         "end_unix_s": run.end.wall_s if run.end else None,
@@ -88,6 +80,19 @@ def _totals(entry: RunTotals) -> dict[str, Any]:
         "held_device_s": max(0.0, entry.held_s),
         "measured_device_s": max(0.0, entry.measured_s),
         "measured_time_ratio": measured_ratio(entry.held_s, entry.measured_s),
+    }
+
+
+def run_words(run: Run) -> dict[str, Any]:
+    """What it is."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "user": run.user,
+        "project": run.project,
+        "launcher": run.launcher,
+        "job_id": run.job_id,
+        "tags": dict(run.tags),
     }
 
 

@@ -1,6 +1,8 @@
 """Starts and ends of runs trigger readings: the edges are exact to the counter's own period, not to the interval."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -148,11 +150,25 @@ def loop_of(source: Source, keeper: Keeper | None = None, interval_s: float = 60
     )
 
 
-def test_an_edge_is_answered_at_once_on_the_real_clock() -> None:
-    """With a turn a minute, an edge has its reading, its turn and its published snapshot within a second."""
-    loop, stop = loop_of(node()), threading.Event()
+@contextmanager
+def at_work(loop: Loop) -> Iterator[None]:
+    """The loop and its source in threads of their own."""
+    stop = threading.Event()
     threads = [loop.supervisors[0].start(stop), loop.start(stop)]
     try:
+        yield
+    finally:
+        stop.set()
+        loop.supervisors[0].wake()
+        loop.wake()
+        for thread in threads:
+            thread.join(5.0)
+
+
+def test_an_edge_is_answered_at_once_on_the_real_clock() -> None:
+    """With a turn a minute, an edge has its reading, its turn and its published snapshot within a second."""
+    loop = loop_of(node())
+    with at_work(loop):
         asked = clock.now()
         snapshot = loop.edge().result(timeout=5.0)
 
@@ -163,41 +179,27 @@ def test_an_edge_is_answered_at_once_on_the_real_clock() -> None:
             entry.meter.last is not None and entry.meter.last.at.mono_s >= asked.mono_s
             for entry in snapshot.devices.values()
         )
-    finally:
-        stop.set()
-        loop.supervisors[0].wake()
-        loop.wake()
-        for thread in threads:
-            thread.join(5.0)
 
 
 def test_a_thousand_edges_are_coalesced() -> None:
     """However many runs start at once, the sources are read ten times a second, and everybody is answered."""
     source = node()
-    loop, stop = loop_of(source), threading.Event()
-    threads = [loop.supervisors[0].start(stop), loop.start(stop)]
-    try:
+    loop = loop_of(source)
+    with at_work(loop):
         loop.edge().result(timeout=5.0)
         first = clock.now()
         snapshots = {id(future.result(timeout=10.0)): future.result() for future in [loop.edge() for _ in range(1000)]}
         took_s = clock.now().mono_s - first.mono_s
 
         assert len(snapshots) <= 2 + 10 * took_s
-    finally:
-        stop.set()
-        loop.supervisors[0].wake()
-        loop.wake()
-        for thread in threads:
-            thread.join(5.0)
 
 
 def test_what_is_not_committed_is_not_shown() -> None:
     """An edge is answered, and its snapshot shown, only when the keeper has committed it."""
     keeper = Keeper()
-    loop, stop = loop_of(node(), keeper), threading.Event()
+    loop = loop_of(node(), keeper)
     first = loop.snapshot
-    threads = [loop.supervisors[0].start(stop), loop.start(stop)]
-    try:
+    with at_work(loop):
         answer = loop.edge()
         assert keeper.at_once.wait(5.0)
 
@@ -208,12 +210,6 @@ def test_what_is_not_committed_is_not_shown() -> None:
 
         assert answer.result(timeout=5.0) is committed
         assert loop.snapshot is committed
-    finally:
-        stop.set()
-        loop.supervisors[0].wake()
-        loop.wake()
-        for thread in threads:
-            thread.join(5.0)
 
 
 def test_a_slow_commit_suspends_the_promise(make_driver: MakeDriver) -> None:

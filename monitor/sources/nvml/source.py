@@ -38,9 +38,9 @@ class _SkippedError(Exception):
         self.failure = failure
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Gpu:
-    """One GPU at work."""
+    """One GPU at work. Itself and no other: it is looked for among the others several times a reading."""
 
     slot: int
     handle: Handle
@@ -55,7 +55,7 @@ class _Gpu:
         return self.channels[0].device
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lost:
     """One GPU that is away, and when to look for it again."""
 

@@ -1,6 +1,6 @@
 """How long a scrape takes a client, and how large it is: eight GPUs and ten runs over loopback.
 
-Runs cannot be registered from outside yet, so the snapshot is folded in a child process that serves it by the real
+The snapshot is folded in a child process that serves it by the real
 exporter; nothing is metered meanwhile.
 """
 
@@ -23,7 +23,7 @@ P99_MOST_MS = 15.0
 MOST_SAMPLES = 999
 TITLE = (
     f"scrape: {SCRAPES} over loopback (keep-alive, OpenMetrics, gzip), 8 GPUs, 2 packages with dram, {RUNS} runs; "
-    "bare = /-/healthy.\nRuns cannot be registered from outside yet: a snapshot folded with them is served by the real "
+    "bare = /-/healthy.\nA snapshot folded with them is served by the real "
     "exporter in a process of its own"
 )
 

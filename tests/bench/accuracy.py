@@ -7,12 +7,13 @@ form between those readings' own times. GPU only.
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
 import pynvml
 
+from monitor.core.model import Run
 from monitor.core.snapshot import Snapshot
 from tests.bench import node
 from tests.bench.report import Verdict, table
@@ -56,6 +57,11 @@ MODES = (
 )
 
 
+RUNS = Mode("runs, at their own edges", nvml.FakeGpu(), counter=True)
+"""Registered runs: their start and end trigger readings, and the truth is that between the edges themselves."""
+APART_S = 3.37
+
+
 @dataclass(slots=True)
 class Errors:
     """Relative errors of one mode and window, by load period."""
@@ -68,6 +74,18 @@ class Errors:
         """Mean / max of |error| in %, for each period and for all."""
         every = [error for errors in self.by_period.values() for error in errors]
         return [mean_and_max(errors) for errors in (*self.by_period.values(), every)]
+
+
+def _driver(config: Path, mode: Mode, period_s: float) -> nvml.FakeDriver:
+    """Eight GPUs under one load, each in a phase of its own."""
+    os.environ[nvml.CONFIG_VARIABLE] = str(config)
+    driver = nvml.FakeDriver(config, [mode.gpu] * node.GPUS, virtual_s=BEGIN_S)
+    for gpu in range(node.GPUS):
+        driver.change_gpu(gpu, counter_phase_s=(3 * gpu % node.GPUS) / node.GPUS * mode.gpu.counter_period_s)
+        driver.wave(gpu, BEGIN_S / 2 + period_s * gpu / node.GPUS, node.load(period_s))
+    if not mode.counter:
+        driver.fault(node.ENERGY, node.NOT_SUPPORTED)
+    return driver
 
 
 def mean_and_max(errors: list[float]) -> str:
@@ -88,6 +106,10 @@ def measure(scratch: Path, *, markdown: bool) -> str:
                 for window_s, errors in found.items():
                     _judge(driver, series, errors, mode=mode, period_s=period_s, window_s=window_s)
         rows += [_row(mode, window_s, errors) for window_s, errors in found.items()]
+    runs = {window_s: Errors() for window_s in WINDOWS_S}
+    for period_s in PERIODS_S:
+        _judge_runs(scratch / "accuracy.conf", runs, period_s)
+    rows += [_row(RUNS, window_s, errors) for window_s, errors in runs.items()]
     return f"{table(headings, rows, markdown=markdown)}\n{REMARK}"
 
 
@@ -99,16 +121,41 @@ def _row(mode: Mode, window_s: int, errors: Errors) -> list[str]:
     return [mode.name, f"{window_s} s", *errors.cells(), budget, verdict]
 
 
+def _judge_runs(config: Path, found: dict[int, Errors], period_s: float) -> None:
+    """Ten runs a window on each of eight GPUs, one after the other."""
+    driver = _driver(config, RUNS, period_s)
+    rig = Rig(driver=driver, begin_s=BEGIN_S)
+    with released():
+        rig.go(SETTLE_S)
+        for window_s, errors in found.items():
+            sizes = errors.by_period.setdefault(period_s, [])
+            for _ in STARTS_S:
+                rig.go(APART_S)
+                runs = [
+                    Run(id=f"{gpu}", name="", start=rig.now(), holds=frozenset({driver.uuid(gpu)}))
+                    for gpu in range(node.GPUS)
+                ]
+                rig.book[:] = runs
+                rig.edge()
+                rig.go(window_s)
+                end = rig.now()
+                rig.book[:] = [replace(run, end=end) for run in runs]
+                snapshot = rig.edge()
+                for gpu, run in enumerate(runs):
+                    true_j = driver.true_energy_j(gpu, run.start.mono_s, end.mono_s)
+                    error_j = sum(snapshot.runs[run.id].energy_j.values()) - true_j
+                    sizes.append(error_j / true_j)
+                    edges_j = 2 * RUNS.gpu.counter_period_s * (node.HIGH_W - node.LOW_W)
+                    budget_j = BUDGETS.get(window_s, 1.0) * true_j + edges_j
+                    errors.beyond += abs(error_j) > budget_j
+                rig.book.clear()
+                rig.go(0.0)
+
+
 @contextlib.contextmanager
 def _metered(config: Path, mode: Mode, period_s: float) -> Iterator[tuple[nvml.FakeDriver, list[Series]]]:
     """Meter eight GPUs under one load, each in a phase of its own: the driver, and what was booked by when."""
-    os.environ[nvml.CONFIG_VARIABLE] = str(config)
-    driver = nvml.FakeDriver(config, [mode.gpu] * node.GPUS, virtual_s=BEGIN_S)
-    for gpu in range(node.GPUS):
-        driver.change_gpu(gpu, counter_phase_s=(3 * gpu % node.GPUS) / node.GPUS * mode.gpu.counter_period_s)
-        driver.wave(gpu, BEGIN_S / 2 + period_s * gpu / node.GPUS, node.load(period_s))
-    if not mode.counter:
-        driver.fault(node.ENERGY, node.NOT_SUPPORTED)
+    driver = _driver(config, mode, period_s)
     series: list[Series] = [[] for _ in range(node.GPUS)]
 
     rig = Rig(driver=driver, begin_s=BEGIN_S)

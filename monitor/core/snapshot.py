@@ -23,6 +23,9 @@ from monitor.core.model import (
     Telemetry,
 )
 
+SILENT_S = 2.0
+"""Longer than any device of an interval of a second lags behind."""
+
 RunEnergyKey = tuple[Component, Method, ShareKind]
 NodeEnergyKey = tuple[Component, Method]
 EmissionsKey = tuple[Method, Basis, Quality]
@@ -143,3 +146,16 @@ class Snapshot:
     late_ticks: int = 0
     booked: tuple[Interval, ...] = ()
     """What the last turn booked, device by device."""
+
+    def tells_all_of(self, run_id: str) -> bool:
+        """Whether every device that an ended run held has told of its time up to the end.
+
+        A mean of a second speaks of half a second ago, so that the last joules come after the edge. A device that has
+        been silent for longer is not waited for.
+        """
+        totals = self.runs.get(run_id)
+        if totals is None or totals.run.end is None or self.at is None:
+            return True
+        end_s, now_s = totals.run.end.mono_s, self.at.mono_s
+        held = (self.devices[device_id] for device_id in totals.run.holds if device_id in self.devices)
+        return not any(now_s - SILENT_S < entry.last_at.mono_s < end_s for entry in held if entry.device.is_part)

@@ -25,6 +25,7 @@ from monitor.runs.wish import Wish
 
 EDGE_WITHIN_S = 2.0
 """How long a start or an end waits for the devices to be read; the run counts from its moment all the same."""
+LOOK_AGAIN_S = 0.1
 OUT_OF_SIGHT = (
     "your process is outside the daemon's PID namespace, so its end could not be seen; "
     "run the daemon with the host's PID namespace (--pid=host, hostPID: true)"
@@ -119,7 +120,7 @@ class _Desk:
         started = await _in_thread(lambda: self.registry.start(wish, peer.uid, process))
         if process is not None:
             self.watch(process)
-        late = await self._edge()
+        late = await self._edge() is None
         return self._told(started.run, joined=started.joined, altered=started.altered, late=late)
 
     def _wish(self, wanted: requests.Start, peer: Peer, process: Process | None) -> Wish:
@@ -172,7 +173,7 @@ class _Desk:
         ended = self.registry.end(wanted.run, peer.uid, pid)
         if not ended.ended:
             return {"run": ended.run.id, "ended": False}
-        late = await self._edge()
+        late = await self._last_edge(ended.run.id)
         answer: dict[str, Any] = {"run": ended.run.id, "ended": True}
         if late:
             answer["late"] = True
@@ -211,13 +212,22 @@ class _Desk:
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
-    async def _edge(self) -> bool:
-        """Have the devices read; whether that took too long to wait for."""
+    async def _last_edge(self, run_id: str) -> bool:
+        """Have the devices read until all have told of the run's end; whether that took too long to wait for."""
+        gone_s = asyncio.get_running_loop().time() + self.edge_within_s
+        while (snapshot := await self._edge()) is not None and not snapshot.tells_all_of(run_id):
+            if asyncio.get_running_loop().time() > gone_s:
+                return True
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return snapshot is None
+
+    async def _edge(self) -> Snapshot | None:
+        """Have the devices read; what is known then, or None if that took too long to wait for."""
         reading = asyncio.wrap_future(self.edge())
         reading.add_done_callback(_look_away)
         # It is left to itself when the time is up, not cancelled: others wait for the same turn.
         done, _late = await asyncio.wait({reading}, timeout=self.edge_within_s)
-        return not done or reading.cancelled() or reading.exception() is not None
+        return reading.result() if done and not reading.cancelled() and reading.exception() is None else None
 
     async def _one_at_a_time(self, peer: Peer, work: Callable[[], T]) -> T:
         """In a thread, one of a user at a time: however many somebody asks, the others' turn comes."""

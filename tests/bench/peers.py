@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from monitor.runs.protocol import ask
 from tests.bench import node, peer_child
 from tests.bench.accuracy import MODES, PERIODS_S, Mode, Series, mean_and_max, nearest
 from tests.bench.processes import child, hear, tell
@@ -23,16 +25,15 @@ from tests.harness.daemon import Daemon, daemon
 TITLE = (
     "peers: |error| in % of the truth, mean / max over one window per load period "
     f"({', '.join(f'{period:g}' for period in PERIODS_S)} s); GPU square {node.HIGH_W:g}/{node.LOW_W:g} W, real time.\n"
-    "A peer's window lasts from the return of its begin to the call of its end. trainwatt has no registered runs yet: "
-    "its rows are\nthe joules between the readings nearest the edges (truth at their times), and those joules cut by "
-    "time at the edges themselves"
+    "A peer's window lasts from the return of its begin to the call of its end, a run's from its start to its end. The "
+    "other row of\ntrainwatt: joules between its readings nearest the edges, against the truth at their times"
 )
 WINDOWS_S = (2, 5, 20)
 PACKAGES = ("codecarbon", "zeus", "numpy")
 INSTALL_S = 600
 PAUSE_S = 2.2
 """Between windows: the daemon's reading after the edge, and a second of load before the next."""
-BY_READINGS, BY_TIME = "trainwatt, between readings", "trainwatt, cut by time"
+BY_READINGS, AS_A_RUN = "trainwatt, between readings", "trainwatt, a registered run"
 
 
 @dataclass(slots=True)
@@ -147,17 +148,22 @@ def _meter(bed: Bed) -> None:
 
 
 def _window(bed: Bed, window_s: int) -> None:
+    run = f"run-{len(bed.errors)}-{len(bed.booked)}"
     began = bed.ask("begin")
+    ask(bed.served.socket, {"op": "start", "id": run})
     begin_s = bed.driver.now_s()
     _watch(bed, window_s)
     end_s = bed.driver.now_s()
+    report = ask(bed.served.socket, {"op": "end", "run": run})["report"]
     for peer, ended in bed.ask("end").items():
         bed.note(peer, window_s, ended["energy_j"], began[peer]["at_s"], ended["at_s"])
         bed.took_s.setdefault(peer, []).append(began[peer]["took_s"] + ended["took_s"])
     _watch(bed, PAUSE_S)
     first, last = nearest(bed.booked, begin_s), nearest(bed.booked, end_s)
     bed.note(BY_READINGS, window_s, last[1] - first[1], first[0], last[0])
-    bed.note(BY_TIME, window_s, _booked_at(bed.booked, end_s) - _booked_at(bed.booked, begin_s), begin_s, end_s)
+    start_s = report["start_unix_s"] - (time.time() - bed.driver.now_s())
+    energy_j = sum(part["energy_j"] for part in report["energy_j"])
+    bed.note(AS_A_RUN, window_s, energy_j, start_s, start_s + report["duration_s"])
 
 
 def _watch(bed: Bed, seconds: float) -> None:
@@ -170,13 +176,6 @@ def _watch(bed: Bed, seconds: float) -> None:
             bed.look()
 
 
-def _booked_at(series: Series, at_s: float) -> float:
-    """Joules up to a moment, an interval's joules spread evenly over it, as the attribution to runs does."""
-    before = max(reading for reading in series if reading[0] <= at_s)
-    after = min(reading for reading in series if reading[0] > at_s)
-    return before[1] + (after[1] - before[1]) * (at_s - before[0]) / (after[0] - before[0])
-
-
 def _errors_table(beds: list[Bed], *, markdown: bool) -> str:
     rows = [
         [
@@ -184,7 +183,7 @@ def _errors_table(beds: list[Bed], *, markdown: bool) -> str:
             *(mean_and_max(bed.errors[who, window_s]) for window_s in WINDOWS_S),
         ]
         for bed in beds
-        for who in (*bed.peers, BY_READINGS, BY_TIME)
+        for who in (*bed.peers, BY_READINGS, AS_A_RUN)
         if (who, WINDOWS_S[-1]) in bed.errors
     ]
     return table(["", *(f"{window_s} s" for window_s in WINDOWS_S)], rows, markdown=markdown)

@@ -160,6 +160,27 @@ def test_without_a_daemon_it_brings_its_own(machine: Machine) -> None:
     assert [path for path in left if path != "trainwatt"] == []
 
 
+def test_a_gpu_without_a_counter_is_told_to_the_end(tmp_path: Path, library: Path) -> None:
+    """Its one-second mean speaks of half a second ago: the report waits for it, and nothing comes after it."""
+    driver = nvml.FakeDriver(tmp_path / "nvml.conf", [nvml.FakeGpu(idle_w=300.0)])
+    driver.fault("nvmlDeviceGetTotalEnergyConsumption", 3)  # NVML_ERROR_NOT_SUPPORTED
+    (tmp_path / "sys").mkdir()
+    environment = driver.environment(library.parent)
+    with daemon("--sysfs", str(tmp_path / "sys"), log=tmp_path / "log", env=environment) as served:
+        assert served.socket is not None
+        poll.until(lambda: served.snapshot()["devices"][0]["energy_j"], what="joules")
+        ask(served.socket, {"op": "start", "id": "short"})
+        poll.until(lambda: api_run(served, "short")["duration_s"] > 2.0, what="two seconds of it")
+        report = ask(served.socket, {"op": "end", "run": "short"})["report"]
+        ended_s = report["end_unix_s"]
+        poll.until(lambda: served.snapshot()["at"]["unix_s"] > ended_s + 3.0, what="three seconds after it")
+        later = api_run(served, "short")
+
+    assert [{"gpu", "integrated"}] == [{part["component"], part["method"]} for part in report["energy_j"]]
+    assert energy_j(report) == pytest.approx(300.0 * report["duration_s"], rel=0.02)
+    assert energy_j(later) == energy_j(report)
+
+
 def test_six_short_runs_between_two_scrapes(machine: Machine) -> None:
     """Runs of 0.7 s under a scrape each 5 s: all six are in Prometheus, each exactly as its report says."""
     with (

@@ -149,7 +149,7 @@ class _Turn:
         seen = method is not Method.ESTIMATED and delta.how not in UNMEASURED
         first_s, last_s = delta.start.mono_s, delta.end.mono_s
         offset_s = delta.end.wall_s - last_s  # by the clock as it stood at the end: a step of it moves no joule
-        free_s = delta.span_s
+        held_from = {share.start_mono_s: share.span_s for share in shares}  # several may hold it at one time
         for share in shares:
             count = self._count(share.run_id)
             span_s = share.span_s
@@ -160,10 +160,10 @@ class _Turn:
             start_s, end_s = share.start_mono_s + offset_s, share.end_mono_s + offset_s
             count.unpriced_j += self._price(share.energy_j, start_s, end_s, method, count.emissions_g)
             self._book(device, method, share, recovered, start_s, end_s, span_s if seen else 0.0)
-            free_s = min(free_s, delta.span_s - span_s)
         start_s, end_s = first_s + offset_s, delta.end.wall_s
         if unattributed_j > 0.0:
             nobodys = Share(energy_j=unattributed_j, start_mono_s=first_s, end_mono_s=last_s)
+            free_s = max(0.0, delta.span_s - sum(held_from.values()))
             self._book(device, method, nobodys, recovered, start_s, end_s, free_s if seen else 0.0)
         self.node_unpriced_j += self._price(delta.energy_j, start_s, end_s, method, self.node_emissions_g)
         return unattributed_j

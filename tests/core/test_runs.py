@@ -190,6 +190,17 @@ def test_what_a_turn_booked_is_what_it_counted() -> None:
     assert sum(i.energy_j for i in booked if i.run_id == "r" and not i.phase) == pytest.approx(150.0)
 
 
+def test_nobodys_time_is_what_no_run_held() -> None:
+    """Of an interval that a run in two phases held in part, only the rest is nobody's measured time."""
+    phases = (Phase("train", 0.0), Phase("eval", 0.25))
+    before = step(FIRST, sample(0, 0.0))
+
+    after = step(before, sample(1, 100.0, run(0.0, 0.75, phases=phases)))
+
+    seconds = {(i.run_id, i.phase): i.measured_s for i in after.booked}
+    assert {("r", "train"): 0.25, ("r", "eval"): 0.5, ("", ""): 0.25} == pytest.approx(seconds)
+
+
 def test_an_ended_run_costs_nothing() -> None:
     """While nothing of it changes, the very same totals are handed on from turn to turn."""
     ended = run(0.0, 2.0)

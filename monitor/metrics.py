@@ -279,7 +279,7 @@ RUN_MEASURED_TIME = Metric(
     type=Type.GAUGE,
     labels=_RUN,
     rows=rows.per_run(rows.run_measured_time),
-    help="Share of the run's device time that a sensor saw; estimates do not count.",
+    help="Share of the run's device time that a sensor told (the simulation, if simulated); estimates do not count.",
 )
 RUN_STEPS = Metric(
     stem="run_steps",

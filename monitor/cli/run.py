@@ -246,6 +246,8 @@ class Metering:
             ask(self._socket, {**request, "pid": pid}, timeout_s=max(0.1, ends_s - time.monotonic()))
         answer = ask(self._socket, request, timeout_s=max(0.1, ends_s - time.monotonic()))
         self._is_shared = not answer["ended"]
+        if answer.get("late"):
+            self.missing.insert(0, "the last joules of a device that did not tell them in time")
         report = answer.get("report") if answer["ended"] else None
         return report if isinstance(report, dict) else None
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from monitor.core.attribution import ShareKind
-from monitor.core.model import Basis, Device, Intensity, Method, Quality, Signal
+from monitor.core.model import Basis, Intensity, Method, Quality, Signal
 from monitor.core.ports import Now
 from monitor.core.snapshot import Interval, RunTotals
 from monitor.errors import FailureError
-from monitor.ledger import meters, runs, store, trouble
+from monitor.ledger import runs, store, trouble
 from monitor.ledger.buckets import COARSE_S
 from monitor.ledger.compaction import FINE_FOR_S
 from monitor.ledger.writer import FACTOR
@@ -77,22 +77,6 @@ class FileHistory:
                 {"start": start_wall_s, "end": end_wall_s},
             ).fetchall()
         return list(dict.fromkeys(_intensity(row) for row in rows))
-
-    def pues(self, start_wall_s: float, end_wall_s: float) -> Sequence[float]:
-        """Every PUE that energy of this time was priced with, oldest first. Raises FailureError."""
-        with self._reading() as db:
-            rows = db.execute(
-                "SELECT pue_ratio FROM pue WHERE used_from_s < ? AND coalesce(used_until_s, 9e999) > ? "
-                "ORDER BY used_from_s",
-                (end_wall_s, start_wall_s),
-            ).fetchall()
-        return [ratio for (ratio,) in rows]
-
-    def device(self, device_id: str) -> Device | None:
-        """A device that was metered once, as it was last. Raises FailureError."""
-        with self._reading() as db:
-            row = db.execute("SELECT about FROM devices WHERE id = ?", (device_id,)).fetchone()
-        return meters.device_of(row[0]) if row else None
 
     def _runs(self, clause: str, argument: str | int) -> list[RunTotals]:
         with self._reading() as db:

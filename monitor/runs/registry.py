@@ -198,14 +198,16 @@ class Registry:
     def end(self, run_id: str, uid: int, pid: int) -> Ended:
         """End the membership of a process; the run ends with its last one. Raises FailureError."""
         with self._lock:
+            members = tuple(self._own(run_id, uid).members)
+        # Workers that went a moment ago do not keep it alive: whoever ends last must know that it was the last.
+        gone = [one for one in members if one.pid != pid and not self._processes.alive(one)]
+        with self._lock:
             entry = self._own(run_id, uid)
             leaving = [process for process in entry.members if process.pid == pid]
             if entry.alive and not leaving:
                 some = ", ".join(str(process.pid) for process in sorted(entry.members)[:5])
                 raise FailureError(f"process {pid} is no member of run {short(entry.known.id)}; its members: {some}")
-            # Workers that went a moment ago do not keep it alive: whoever ends last must know that it was the last.
-            gone = [one for one in entry.members if one not in leaving and not self._processes.alive(one)]
-            for process in (*gone, *leaving):
+            for process in (*(one for one in gone if one in entry.members), *leaving):
                 entry.tally.retire(process)
                 self._leave(entry, process)
             return Ended(run=entry.show(), ended=not entry.alive)

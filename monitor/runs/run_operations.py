@@ -26,6 +26,7 @@ from monitor.runs.wish import Wish
 EDGE_WITHIN_S = 2.0
 """How long a start or an end waits for the devices to be read; the run counts from its moment all the same."""
 LOOK_AGAIN_S = 0.1
+LATE_END = "the last joules of a device that did not tell them in time"
 OUT_OF_SIGHT = (
     "your process is outside the daemon's PID namespace, so its end could not be seen; "
     "run the daemon with the host's PID namespace (--pid=host, hostPID: true)"
@@ -174,10 +175,11 @@ class _Desk:
         if not ended.ended:
             return {"run": ended.run.id, "ended": False}
         late = await self._last_edge(ended.run.id)
-        answer: dict[str, Any] = {"run": ended.run.id, "ended": True}
-        if late:
-            answer["late"] = True
-        return answer | {"report": await self._one_at_a_time(peer, lambda: self.report_of(ended.run.id))}
+        report = await self._one_at_a_time(peer, lambda: self.report_of(ended.run.id))
+        if not late:
+            return {"run": ended.run.id, "ended": True, "report": report}
+        report = {**report, "missing": [LATE_END, *report.get("missing", ())]}
+        return {"run": ended.run.id, "ended": True, "late": True, "report": report}
 
     async def runs(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
         wanted = requests.parse(requests.Runs, request)

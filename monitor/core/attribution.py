@@ -14,8 +14,12 @@ class ShareKind(StrEnum):
 
     WHOLE = auto()
     """It held the device alone."""
+    USAGE = auto()
+    """Several held it, or it is everybody's: by what each used of it."""
     EQUAL = auto()
     """Several held it, and nothing tells them apart."""
+    SLICE = auto()
+    """It held a part of a divided device (MIG), whose activity nobody tells."""
 
 
 class Share(NamedTuple):

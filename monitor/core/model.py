@@ -1,8 +1,15 @@
 """What is observed: frozen nouns with SI units in their field names. No arithmetic, no I/O."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from math import inf
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+
+def _nothing() -> Mapping[Any, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,10 @@ class Device:
     """Half width of the band around an estimate; None for a sensor, whose own gain error nobody knows."""
     slices: tuple[str, ...] = ()
     """Ids of the parts that it is divided into (MIG); they share its one power reading."""
+    slice_ratios: tuple[float, ...] = ()
+    """What part of it each of them is, in their order; () = nobody tells."""
+    lists_processes: bool = False
+    """Whether its driver tells which processes have work on it."""
     counter_epoch: str | None = None
     """Which count its counter belongs to (a loading of the driver): within one epoch and one boot the counter goes on,
     whoever reads it and whether anybody does. None = it begins with whoever opens it."""
@@ -136,6 +147,8 @@ class DeviceProcess:
     memory_bytes: int | None = None
     sm_utilization_ratio: float | None = None
     """Mean since the last look; None where the driver does not tell, or not for this process."""
+    slice_id: str = ""
+    """Which of the device's slices (MIG) it runs on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +160,39 @@ class Processes:
     processes: tuple[DeviceProcess, ...] = ()
 
 
+class RunUse(NamedTuple):
+    """What one run used of the node's CPUs and memory over a span."""
+
+    run_id: str
+    cpu_s: float
+    """CPU time of all its processes, those too that came and went meanwhile."""
+    memory_bytes: int
+    """Anonymous and shared memory at the end of the span."""
+    core_ratio: float | None = None
+    """Part of the node's cores that it was allocated; None = nothing tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the runs used of the node's CPUs and memory over [start, end), and whose the processes are at its end."""
+
+    start: Instant
+    """As `end` where nothing was known before: then there is no span to tell of."""
+    end: Instant
+    cpu_s: float = 0.0
+    """CPU time of the whole node: all that was neither idle nor waiting."""
+    cpu_capacity_s: float = 0.0
+    """CPU time that there was to be had: cores x span."""
+    memory_bytes: int = 0
+    """Anonymous and shared memory of the whole node."""
+    runs: tuple[RunUse, ...] = ()
+    """Of every run that was alive within the span, one that used nothing included."""
+    owners: Mapping[int, str] = field(default_factory=_nothing)
+    """Run of each process number; those that ended lately are in it, too."""
+    mark: str = ""
+    """What whoever looks must know to go on from here after a restart: its own words, read by nobody else."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readout:
     """Everything one source said in one turn."""
@@ -155,6 +201,8 @@ class Readout:
     failures: tuple[ReadFailure, ...] = ()
     processes: tuple[Processes, ...] = ()
     """Of the devices that were asked this time."""
+    usages: tuple[Usage, ...] = ()
+    """In the order of time."""
     notes: tuple[str, ...] = ()
     """What is not as it should be and lasts: shown and told like failures, but counted with none."""
 
@@ -195,6 +243,15 @@ class Progress:
     done_ratio: float | None = None
 
 
+class Hold(NamedTuple):
+    """A device that a run held for a while."""
+
+    device_id: str
+    since_mono_s: float
+    until_mono_s: float | None = None
+    """None = it still does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A named piece of training work and the devices it holds."""
@@ -209,7 +266,12 @@ class Run:
     """Active time of the stretches before the present one."""
     end: Instant | None = None
     holds: frozenset[str] = frozenset()
-    """Ids of the devices it was allocated."""
+    """Ids of the devices it holds now; of an ended run, those it held at its end."""
+    spells: tuple[Hold, ...] = ()
+    """Of devices that it did not hold for the whole of its present stretch: when it did, oldest first. A device of
+    `holds` that is not in here was held from the start of the stretch."""
+    slices: frozenset[str] = frozenset()
+    """Of devices that are divided (MIG), the parts it holds; none of a device = all of it."""
     user: str = ""
     project: str = ""
     launcher: str = ""
@@ -316,6 +378,7 @@ class Sample:
     """In the order each device gave them."""
     failures: tuple[ReadFailure, ...] = ()
     processes: tuple[Processes, ...] = ()
+    usages: tuple[Usage, ...] = ()
     runs: RunBook = RunBook()
     intensities: tuple[Intensity, ...] = ()
     sources: tuple[SourceHealth, ...] = ()

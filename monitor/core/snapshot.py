@@ -21,10 +21,18 @@ from monitor.core.model import (
     Run,
     SourceHealth,
     Telemetry,
+    Usage,
 )
+from monitor.core.waiting import Idle, Look, Waiting
 
 SILENT_S = 2.0
 """Longer than any device of an interval of a second lags behind."""
+
+OTHER_PROJECTS = "other"
+"""Joules of all projects that came when there were MOST_PROJECTS."""
+NO_PROJECT = "none"
+"""Joules of runs that belong to no project."""
+MOST_PROJECTS = 100
 
 RunEnergyKey = tuple[Component, Method, ShareKind]
 NodeEnergyKey = tuple[Component, Method]
@@ -67,6 +75,10 @@ class Policy:
     """Without a reading for so long, a device loses its watts."""
     lost_after_s: float = 900.0
     """Without a reading for so long, a counter's baseline is given up and the outage counts as unmeasured."""
+    owner_wait_s: float = 0.0
+    """So long the joules of a device that nobody holds wait for a run that is found late; 0 = runs are not found."""
+    usage_wait_s: float = 0.0
+    """So long the joules of what several use wait to be told who used how much; 0 = nobody tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +95,13 @@ class DeviceTotals:
     power_w: float | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
     telemetry_at: Instant | None = None
+    waiting: tuple[Waiting, ...] = ()
+    """The joules of `pending_j`, oldest first."""
     processes: Processes | None = None
     """What ran on it at the last look; None where nobody can tell."""
+    looks: tuple[Look, ...] = ()
+    """The last looks at who used it, oldest first."""
+    idle: Idle = field(default_factory=Idle)
     meter: Meter = field(default_factory=Meter)
     crosscheck: CrossCheck = field(default_factory=CrossCheck)
     last_at: Instant
@@ -100,6 +117,8 @@ class RunTotals:
     emissions_g: Mapping[EmissionsKey, float]
     phase_j: Mapping[str, float] = field(default_factory=_empty)
     """By phase, for a run that tells its phases."""
+    idle_j: Mapping[Component, float] = field(default_factory=_empty)
+    """Part of its joules that its devices would have used idle; a component whose idle power is unknown is absent."""
     unpriced_j: float = 0.0
     recovered_j: float = 0.0
     """Part of its joules that was used while no daemon ran, told afterwards by the hardware counters."""
@@ -115,6 +134,14 @@ class RunTotals:
     def active(self) -> bool:
         """Whether it has not ended."""
         return self.run.end is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectTotals:
+    """Everything that the runs of one project used on this node since the start of the count."""
+
+    energy_j: Mapping[NodeEnergyKey, float] = field(default_factory=_empty)
+    emissions_g: Mapping[EmissionsKey, float] = field(default_factory=_empty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +165,12 @@ class Snapshot:
     node_emissions_g: Mapping[EmissionsKey, float] = field(default_factory=_empty)
     node_unpriced_j: float = 0.0
     """Joules of the node for which no intensity was known when they were used."""
+    projects: Mapping[str, ProjectTotals] = field(default_factory=_empty)
+    """By name; those beyond the first hundred are one, OTHER_PROJECTS."""
+    usages: tuple[Usage, ...] = ()
+    """The last spans that somebody told who used what, oldest first."""
+    usage_mark: str = ""
+    """`Usage.mark` of the newest."""
     sources: tuple[SourceHealth, ...] = ()
     intensities: tuple[Intensity, ...] = ()
     ledger: LedgerHealth = field(default_factory=LedgerHealth)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from operator import itemgetter
 from types import MappingProxyType
 
-from monitor.core import crosscheck, energy, meter
-from monitor.core.attribution import Share, ShareKind, attribute, held_s
-from monitor.core.carbon import grams_of, price
+from monitor.core import claims, crosscheck, energy, idle, looks, meter
+from monitor.core.account import Account
+from monitor.core.attribution import COMMON, Claim, Facts, Share, ShareKind, nobodys, settle, whole
 from monitor.core.energy import UNMEASURED, EnergyDelta, How
 from monitor.core.meter import Meter
 from monitor.core.model import (
@@ -23,10 +23,10 @@ from monitor.core.model import (
     Reading,
     Run,
     Sample,
-    Signal,
 )
-from monitor.core.runcount import RunCount
-from monitor.core.snapshot import DeviceTotals, EmissionsKey, Interval, NodeEnergyKey, RunTotals, Snapshot
+from monitor.core.snapshot import DeviceTotals, NodeEnergyKey, RunTotals, Snapshot
+from monitor.core.usage import Window
+from monitor.core.waiting import Waiting
 
 STALE_WINDOWS = 3
 """A device that is read seldom is stale once it has missed so many readings."""
@@ -67,20 +67,19 @@ class _Turn:
         self.before = before
         self.sample = sample
         self.devices = dict(before.devices)
-        self.node_emissions_g = dict(before.node_emissions_g)
-        self.node_unpriced_j = before.node_unpriced_j
         self.runs = {run.id: run for run in sample.runs.runs}
-        self.counts: dict[str, RunCount] = {}
-        self.holders = _holders(before, sample)
-        self.booked: list[Interval] = []
-        self.slots = [
-            slot for slot in sample.intensities if slot.zone == before.policy.zone and slot.signal is Signal.AVERAGE
-        ]
-        self.flat = self.slots[0] if len(self.slots) == 1 and self.slots[0].is_for_ever else None
-        """The one slot that holds at any time, such as a yearly value: then there is nothing to cut."""
+        self.account = Account(before, sample, self.runs)
+        self.claims = claims.claims_of(before, sample)
+        changed = [run for run in sample.runs.runs if _is_other(before.runs.get(run.id), run)]
+        self.is_fresh = bool(sample.usages or changed)
+        """Whether there may be more to tell of what waits than in the last turn."""
+        self.due: set[str] = set()
+        """Devices of which something waits that may be told now."""
+        for run in changed:
+            self._account_for_late_finding(run)
 
     def read(self, reading: Reading) -> None:
-        """Book what one device used since its last reading."""
+        """Book what one device used since its last reading, or have it wait."""
         reading = self._placed(reading)
         entry = self.devices.get(reading.device.id)
         if entry is None:
@@ -99,15 +98,30 @@ class _Turn:
         in_step = told and delta.start.mono_s == entry.last_at.mono_s
         if not in_step:
             self._hold(reading.device, entry.last_at.mono_s, reading.at.mono_s, unmeasured_s)
-        unattributed_j = self._charge(delta, method, in_step=in_step) if tells_energy else 0.0
+        attributed_j, waiting = entry.attributed_j, entry.waiting
+        unattributed_j = entry.unattributed_j
+        if tells_energy and reading.device.is_part and (delta.energy_j > 0.0 or (in_step and delta.span_s > 0.0)):
+            share, span = self._charge(entry, delta, method, in_step=in_step)
+            if share is None:
+                waiting = (*waiting, span)
+            elif share.kind is None:
+                unattributed_j += share.energy_j
+            else:
+                attributed_j += share.energy_j
+        elif tells_energy and not reading.device.is_part:
+            unattributed_j += delta.energy_j  # others have these joules already
         # All of it by name: `dataclasses.replace` takes as long again, twelve times a turn.
         self.devices[reading.device.id] = DeviceTotals(
             device=reading.device,
             energy_j=_plus(entry.energy_j, method, delta.energy_j) if tells_energy else entry.energy_j,
-            attributed_j=entry.attributed_j + (delta.energy_j - unattributed_j),
-            unattributed_j=entry.unattributed_j + unattributed_j,
+            attributed_j=attributed_j,
+            unattributed_j=unattributed_j,
             pending_j=entry.pending_j,
+            waiting=waiting,
             processes=entry.processes,
+            looks=entry.looks,
+            idle=entry.idle if told else idle.broken(entry.idle),
+            ratios=entry.ratios,
             unmeasured_s=entry.unmeasured_s + unmeasured_s,
             resets=entry.resets + metered.restarted,
             power_w=_power_w(entry, reading, delta),
@@ -135,101 +149,139 @@ class _Turn:
     def see(self, processes: Processes) -> None:
         """Note what runs on one device."""
         entry = self.devices.get(processes.device_id)
-        if entry is not None:
-            self.devices[processes.device_id] = replace(entry, processes=processes)
-
-    def _charge(self, delta: EnergyDelta, method: Method, *, in_step: bool) -> float:
-        """Give runs their joules and grams, and their time if it is `in_step`; return the joules that nobody held."""
-        device = delta.device
-        if not device.is_part:
-            return delta.energy_j  # others have these joules already
-        shares, unattributed_j = attribute(delta, self.holders.get(device.id, ()))
-        resumed_at = self.before.resumed_at
-        recovered = resumed_at is not None and delta.start.mono_s < resumed_at.mono_s
-        seen = method is not Method.ESTIMATED and delta.how not in UNMEASURED
-        first_s, last_s = delta.start.mono_s, delta.end.mono_s
-        offset_s = delta.end.wall_s - last_s  # by the clock as it stood at the end: a step of it moves no joule
-        held_from = {share.start_mono_s: share.span_s for share in shares}  # several may hold it at one time
-        for share in shares:
-            count = self._count(share.run_id)
-            span_s = share.span_s
-            count.add(share, device.component, method, recovered=recovered)
-            if in_step:
-                count.held_s += span_s
-                count.measured_s += span_s if seen else 0.0
-            start_s, end_s = share.start_mono_s + offset_s, share.end_mono_s + offset_s
-            count.unpriced_j += self._price(share.energy_j, start_s, end_s, method, count.emissions_g)
-            self._book(device, method, share, recovered, start_s, end_s, span_s if seen else 0.0)
-        start_s, end_s = first_s + offset_s, delta.end.wall_s
-        if unattributed_j > 0.0:
-            nobodys = Share(energy_j=unattributed_j, start_mono_s=first_s, end_mono_s=last_s)
-            free_s = max(0.0, delta.span_s - sum(held_from.values()))
-            self._book(device, method, nobodys, recovered, start_s, end_s, free_s if seen else 0.0)
-        self.node_unpriced_j += self._price(delta.energy_j, start_s, end_s, method, self.node_emissions_g)
-        return unattributed_j
-
-    def _book(  # noqa: PLR0917  (called for every share of every device in every turn)
-        self,
-        device: Device,
-        method: Method,
-        share: Share,
-        recovered: bool,  # noqa: FBT001
-        start_wall_s: float,
-        end_wall_s: float,
-        measured_s: float,
-    ) -> None:
-        zone = self.before.policy.zone or ""
-        # In the order of Interval's fields.
-        self.booked.append(
-            Interval(
-                share.run_id,
-                device.id,
-                zone,
-                share.phase,
-                method,
-                share.kind,
-                recovered,
-                start_wall_s,
-                end_wall_s,
-                share.energy_j,
-                0.0,
-                measured_s,
-            )
+        if entry is None:
+            return
+        at_s, used_j = entry.last_at.mono_s, math.fsum(entry.energy_j.values())
+        is_idle = not processes.processes and entry.telemetry.utilization_ratio == 0.0
+        self.devices[processes.device_id] = replace(
+            entry,
+            processes=processes,
+            looks=looks.added(entry.looks, processes, keep_from_s=_oldest_s(entry)),
+            idle=idle.look(entry.idle, is_idle=is_idle, at_s=at_s, energy_j=used_j),
         )
+
+    # -- whose it is -------------------------------------------------------------------------------------------------
+
+    def _charge(
+        self, entry: DeviceTotals, delta: EnergyDelta, method: Method, *, in_step: bool
+    ) -> tuple[Share | None, Waiting]:
+        """Book it where that is plain; None = it waits to be told."""
+        device, start_s, end_s = delta.device, delta.start.mono_s, delta.end.mono_s
+        resumed_at = self.before.resumed_at
+        span = Waiting(
+            start_mono_s=start_s,
+            end_mono_s=end_s,
+            wall_offset_s=delta.end.wall_s - end_s,
+            energy_j=delta.energy_j,
+            method=method,
+            is_seen=method is not Method.ESTIMATED and delta.how not in UNMEASURED,
+            is_timed=in_step,
+            recovered=resumed_at is not None and start_s < resumed_at.mono_s,
+        )
+        self.account.charge_node(delta.energy_j, method, start_s + span.wall_offset_s, delta.end.wall_s)
+        held = self.claims.get(device.id, ())
+        policy = self.before.policy
+        share: Share | None = None
+        if len(held) == 1 and (phase := claims.throughout(held[0], start_s, end_s)) is not None:
+            share = whole(span, held[0].run, phase, entry.idle.power_w)
+        elif not held and (policy.usage_wait_s if device.component in COMMON else policy.owner_wait_s) == 0.0:
+            share = nobodys(span)
+        elif held and (len(held) == 1 or policy.usage_wait_s == 0.0 or held[0].slice_ratio is not None):
+            self.due.add(device.id)
+        if share is not None:
+            self.account.book(device, (share,))
+        return share, span
+
+    def _settle(self, at_s: float) -> None:
+        """Book what waits and can be told by now, or has waited long enough."""
+        policy = self.before.policy
+        owner_by_s, usage_by_s = at_s - policy.owner_wait_s, at_s - policy.usage_wait_s
+        windows: list[Window] | None = None
+        for device_id, entry in self.devices.items():
+            if not entry.waiting:
+                continue
+            device, held = entry.device, self.claims.get(device_id, ())
+            common = device.component in COMMON and not held
+            by_s = usage_by_s if common or held else owner_by_s
+            if not (self.is_fresh or device_id in self.due or entry.waiting[0].end_mono_s <= by_s):
+                self._keep_waiting(entry)
+                continue
+            if common and windows is None:
+                windows = self._windows()
+            facts = Facts(
+                device=device,
+                idle_w=entry.idle.power_w,
+                looks=entry.looks,
+                windows=windows or () if common else (),
+                runs=self.runs,
+                owner_by_s=owner_by_s,
+                usage_by_s=usage_by_s,
+            )
+            shares, rest = settle(entry.waiting, held, facts)
+            attributed_j = self.account.book(device, shares)
+            if common and windows:
+                entry = self._learn_idle(entry, windows)  # noqa: PLW2901
+            self.devices[device_id] = replace(
+                entry,
+                attributed_j=entry.attributed_j + attributed_j,
+                unattributed_j=entry.unattributed_j + math.fsum(s.energy_j for s in shares if s.kind is None),
+                waiting=tuple(rest),
+                pending_j=math.fsum(span.energy_j for span in rest),
+                ratios=_ratios(shares) or entry.ratios,
+            )
+
+    def _keep_waiting(self, entry: DeviceTotals) -> None:
+        pending_j = math.fsum(span.energy_j for span in entry.waiting)
+        if pending_j != entry.pending_j:
+            self.devices[entry.device.id] = replace(entry, pending_j=pending_j)
+
+    def _windows(self) -> list[Window]:
+        gpu_ratios = claims.gpu_ratios(self.claims, self.devices)
+        usages = (*self.before.usages, *self.sample.usages)
+        return [Window(one, self.runs, gpu_ratios) for one in usages if one.start.mono_s < one.end.mono_s]
+
+    @staticmethod
+    def _learn_idle(entry: DeviceTotals, windows: Iterable[Window]) -> DeviceTotals:
+        """What it drew while the node's CPUs were idle."""
+        for window in windows:
+            mean_w = window.quiet_power_w(entry.waiting)
+            if mean_w is not None:
+                power_w = idle.lowest(entry.idle.power_w, mean_w)
+                entry = replace(entry, idle=entry.idle._replace(power_w=power_w))
+        return entry
 
     def _hold(self, device: Device, start_mono_s: float, end_mono_s: float, unmeasured_s: float) -> None:
         """Account for the time of a device to the runs that held it; of the end of it nobody knows the joules."""
-        for run in self.holders.get(device.id, ()) if device.is_part else ():
-            span_s = held_s(run, start_mono_s, end_mono_s)
-            blind_s = held_s(run, end_mono_s - unmeasured_s, end_mono_s) if unmeasured_s > 0.0 else 0.0
+        held: Iterable[Claim] = self.claims.get(device.id, ())
+        if not held and device.component in COMMON and self.before.policy.usage_wait_s > 0.0:
+            held = [claims.of_run(run) for run in self.runs.values()]
+        for claim in held if device.is_part else ():
+            span_s = claims.overlap_s(claim, start_mono_s, end_mono_s)
+            blind_s = claims.overlap_s(claim, end_mono_s - unmeasured_s, end_mono_s) if unmeasured_s > 0.0 else 0.0
             if span_s > 0.0 or blind_s > 0.0:
-                count = self._count(run.id)
+                count = self.account.count(claim.run.id)
                 count.held_s += span_s
                 if device.origin is not Origin.ESTIMATED:
                     count.measured_s += span_s - blind_s
 
-    def _count(self, run_id: str) -> RunCount:
-        count = self.counts.get(run_id)
-        if count is None:
-            count = self.counts[run_id] = RunCount(self.before.runs.get(run_id))
-        return count
-
-    def _price(
-        self, energy_j: float, start_s: float, end_s: float, method: Method, into: dict[EmissionsKey, float]
-    ) -> float:
-        if self.flat is not None:
-            key = (method, self.flat.basis, self.flat.quality)
-            into[key] = into.get(key, 0.0) + grams_of(energy_j, self.flat, self.before.policy.pue_ratio)
-            return 0.0
-        priced = price(energy_j, start_s, end_s, self.slots, self.before.policy.pue_ratio)
-        for grams in priced.grams:
-            key = (method, grams.basis, grams.quality)
-            into[key] = into.get(key, 0.0) + grams.emissions_g
-        return priced.unpriced_j
+    def _account_for_late_finding(self, run: Run) -> None:
+        """A run that is found late held its devices before anybody charged it: that time is held, and unmeasured."""
+        known = self.before.runs.get(run.id)
+        for device_id, held in self.claims.items():
+            entry = self.before.devices.get(device_id)
+            if entry is None or (known is not None and claims.has(known.run, device_id)):
+                continue
+            since_s = min((claim.since_s for claim in held if claim.run is run), default=math.inf)
+            unseen_s = _oldest_s(entry) - since_s
+            if unseen_s > 0.0:
+                self.account.count(run.id).held_s += unseen_s
 
     def finish(self) -> Snapshot:
         """Freeze the turn."""
         at = self.sample.at
+        if self.sample.usages:
+            self.devices = {key: looks.resolved(entry, self.sample.usages) for key, entry in self.devices.items()}
+        self._settle(at.mono_s)
         devices = {device_id: self._aged(self.devices[device_id], at) for device_id in sorted(self.devices)}
         node_energy_j: dict[NodeEnergyKey, float] = {}
         for entry in devices.values():
@@ -238,22 +290,32 @@ class _Turn:
                     key = (entry.device.component, method)
                     node_energy_j[key] = node_energy_j.get(key, 0.0) + energy_j
         watts = [e.power_w for e in devices.values() if _is_measured(e) and e.power_w is not None]
+        run_watts = claims.watts(self.claims, devices)
+        usages = self.before.usages
+        if self.sample.usages or usages:
+            usages = looks.still_needed((*usages, *self.sample.usages), devices)
+        newest = self.sample.usages[-1] if self.sample.usages else None
         return replace(
             self.before,
             at=at,
             devices=MappingProxyType(devices),
-            runs=MappingProxyType({run_id: self._run_totals(run, devices) for run_id, run in self.runs.items()}),
+            runs=MappingProxyType(
+                {run_id: self._run_totals(run, devices, run_watts.get(run_id)) for run_id, run in self.runs.items()}
+            ),
             node_energy_j=MappingProxyType(node_energy_j),
             node_power_w=sum(watts) if watts else None,
-            node_emissions_g=MappingProxyType(self.node_emissions_g),
-            node_unpriced_j=self.node_unpriced_j,
+            node_emissions_g=MappingProxyType(self.account.node_emissions_g),
+            node_unpriced_j=self.account.node_unpriced_j,
+            projects=self.account.projects(),
+            usages=usages,
+            usage_mark=newest.mark if newest is not None else self.before.usage_mark,
             sources=self.sample.sources,
             intensities=self.sample.intensities,
             ledger=self.sample.ledger,
             runs_dropped=self.sample.runs.dropped,
             names_altered=self.sample.runs.altered,
             late_ticks=self.before.late_ticks + self.sample.late_ticks,
-            booked=tuple(self.booked),
+            booked=tuple(self.account.booked),
         )
 
     def _aged(self, entry: DeviceTotals, at: Instant) -> DeviceTotals:
@@ -274,46 +336,53 @@ class _Turn:
         last_at = at if silent_s > 0.0 else entry.last_at
         return replace(gone, unmeasured_s=gone.unmeasured_s + max(0.0, silent_s), last_at=last_at)
 
-    def _run_totals(self, run: Run, devices: Mapping[str, DeviceTotals]) -> RunTotals:
+    def _run_totals(self, run: Run, devices: Mapping[str, DeviceTotals], power_w: float | None) -> RunTotals:
         before = self.before.runs.get(run.id)
-        if before is not None and before.run is run and run.end is not None and run.id not in self.counts:
+        if before is not None and before.run is run and run.end is not None and run.id not in self.account.counts:
             return before  # it ended, and nothing of it is new
-        count = self._count(run.id)
-        held = [devices[device_id] for device_id in sorted(run.holds) if device_id in devices]
-        present = {component for component, _, _ in count.energy_j}
-        for entry in held:
-            # Present at 0 from the start, so that the first increase is seen by whoever takes a rate.
-            if entry.device.component not in present:
-                for method in entry.energy_j:
-                    count.energy_j[entry.device.component, method, ShareKind.WHOLE] = 0.0
-                    self._price(0.0, self.sample.at.wall_s, self.sample.at.wall_s, method, count.emissions_g)
+        count = self.account.count(run.id)
+        if before is None or before.run is not run or len(devices) != len(self.before.devices):
+            self._begin_at_0(run, devices)
         end = run.end or self.sample.at
         return count.totals(
             run,
-            power_w=self._run_power_w(run, held),
+            power_w=power_w if run.end is None else None,
             duration_s=run.before_s + max(0.0, end.mono_s - run.since.mono_s),
         )
 
-    def _run_power_w(self, run: Run, held: list[DeviceTotals]) -> float | None:
-        if run.end is not None:
-            return None
-        shares_w = []
-        for entry in held:
-            if entry.power_w is not None and entry.device.is_part:
-                holders = sum(other.end is None for other in self.holders.get(entry.device.id, ()))
-                shares_w.append(entry.power_w / max(1, holders))
-        return math.fsum(shares_w) if shares_w else None
+    def _begin_at_0(self, run: Run, devices: Mapping[str, DeviceTotals]) -> None:
+        """Every series present at 0 from the start, so that the first increase is seen by whoever takes a rate."""
+        count = self.account.count(run.id)
+        present = {component for component, _, _ in count.energy_j}
+        told = self.before.policy.usage_wait_s > 0.0
+        at_s = self.sample.at.wall_s
+        for entry in devices.values():
+            component = entry.device.component
+            held = entry.device.id in run.holds
+            if component in present or not (held or (told and component in COMMON and entry.device.is_part)):
+                continue
+            for method in entry.energy_j:
+                kind = ShareKind.WHOLE if held else ShareKind.USAGE
+                count.energy_j[component, method, kind] = 0.0
+                self.account.price(0.0, at_s, at_s, method, count.emissions_g)
 
 
-def _holders(before: Snapshot, sample: Sample) -> Mapping[str, list[Run]]:
-    """The runs that hold each device, without those that ended before anything of this turn can have begun."""
-    oldest_s = min((entry.last_at.mono_s for entry in before.devices.values()), default=0.0)
-    holders: dict[str, list[Run]] = {}
-    for run in sample.runs.runs:
-        if run.end is None or run.end.mono_s >= oldest_s:
-            for device_id in run.holds:
-                holders.setdefault(device_id, []).append(run)
-    return holders
+def _is_other(before: RunTotals | None, run: Run) -> bool:
+    return before is None or before.run is not run
+
+
+def _oldest_s(entry: DeviceTotals) -> float:
+    """From here on its joules can still be given to somebody."""
+    return entry.waiting[0].start_mono_s if entry.waiting else entry.last_at.mono_s
+
+
+def _ratios(shares: Iterable[Share]) -> Mapping[str, float]:
+    """What part each run had of the last joules that were split."""
+    newest = max(shares, key=lambda share: share.span.end_mono_s, default=None)
+    if newest is None or newest.span.energy_j <= 0.0:
+        return {}
+    same = [share for share in shares if share.span is newest.span and share.kind is not None]
+    return MappingProxyType({share.run_id: share.energy_j / newest.span.energy_j for share in same})
 
 
 def _away(entry: DeviceTotals) -> DeviceTotals:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from monitor.core.attribution import ShareKind
+from monitor.core.attribution import COMMON, ShareKind
 from monitor.core.crosscheck import CrossCheck
 from monitor.core.meter import Meter
 from monitor.core.model import (
@@ -102,6 +102,8 @@ class DeviceTotals:
     looks: tuple[Look, ...] = ()
     """The last looks at who used it, oldest first."""
     idle: Idle = field(default_factory=Idle)
+    ratios: Mapping[str, float] = field(default_factory=_empty)
+    """What part each run had of the last joules that were split; of the moment, so it is not kept over a restart."""
     meter: Meter = field(default_factory=Meter)
     crosscheck: CrossCheck = field(default_factory=CrossCheck)
     last_at: Instant
@@ -189,6 +191,14 @@ class Snapshot:
         totals = self.runs.get(run_id)
         if totals is None or totals.run.end is None or self.at is None:
             return True
-        end_s, now_s = totals.run.end.mono_s, self.at.mono_s
-        held = (self.devices[device_id] for device_id in totals.run.holds if device_id in self.devices)
-        return not any(now_s - SILENT_S < entry.last_at.mono_s < end_s for entry in held if entry.device.is_part)
+        start_s, end_s, now_s = totals.run.since.mono_s, totals.run.end.mono_s, self.at.mono_s
+        held = totals.run.holds | {spell.device_id for spell in totals.run.spells}
+        for device_id, entry in self.devices.items():
+            is_common = self.policy.usage_wait_s > 0.0 and entry.device.component in COMMON
+            if not entry.device.is_part or not (device_id in held or is_common):
+                continue
+            if now_s - SILENT_S < entry.last_at.mono_s < end_s:
+                return False
+            if any(span.start_mono_s < end_s and span.end_mono_s > start_s for span in entry.waiting):
+                return False
+        return True

@@ -1,0 +1,134 @@
+"""What one turn books: joules and grams of runs, of projects and of the node, and every share for the ledger."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from monitor.core.attribution import Share
+from monitor.core.carbon import grams_of, price
+from monitor.core.model import Component, Device, Method, Run, Sample, Signal
+from monitor.core.runcount import RunCount
+from monitor.core.snapshot import (
+    MOST_PROJECTS,
+    NO_PROJECT,
+    OTHER_PROJECTS,
+    EmissionsKey,
+    Interval,
+    NodeEnergyKey,
+    ProjectTotals,
+    Snapshot,
+)
+
+
+class Account:
+    """Mutable inside one turn."""
+
+    def __init__(self, before: Snapshot, sample: Sample, runs: Mapping[str, Run]) -> None:
+        self.node_emissions_g: dict[EmissionsKey, float] = dict(before.node_emissions_g)
+        self.node_unpriced_j = before.node_unpriced_j
+        self.counts: dict[str, RunCount] = {}
+        self.booked: list[Interval] = []
+        self._before = before
+        self._runs = runs
+        self._projects: dict[str, tuple[dict[NodeEnergyKey, float], dict[EmissionsKey, float]]] = {}
+        self._zone = before.policy.zone or ""
+        self._pue_ratio = before.policy.pue_ratio
+        self._slots = [
+            slot for slot in sample.intensities if slot.zone == before.policy.zone and slot.signal is Signal.AVERAGE
+        ]
+        self._flat = self._slots[0] if len(self._slots) == 1 and self._slots[0].is_for_ever else None
+        """The one slot that holds at any time, such as a yearly value: then there is nothing to cut."""
+
+    def count(self, run_id: str) -> RunCount:
+        """The sums of one run."""
+        count = self.counts.get(run_id)
+        if count is None:
+            count = self.counts[run_id] = RunCount(self._before.runs.get(run_id))
+        return count
+
+    def charge_node(self, energy_j: float, method: Method, start_wall_s: float, end_wall_s: float) -> None:
+        """Price what the node used, whoever it was."""
+        self.node_unpriced_j += self.price(energy_j, start_wall_s, end_wall_s, method, self.node_emissions_g)
+
+    def book(self, device: Device, shares: Iterable[Share]) -> float:
+        """Give runs and nobody their joules; return those of the runs."""
+        attributed_j = 0.0
+        for share in shares:
+            span = share.span
+            start_wall_s = span.start_mono_s + span.wall_offset_s
+            end_wall_s = span.end_mono_s + span.wall_offset_s
+            if share.kind is not None:
+                attributed_j += share.energy_j
+                count = self.count(share.run_id)
+                count.add(share, device.component)
+                emissions_g, project_g = count.emissions_g, self._project(share, device.component)
+                count.unpriced_j += self.price(
+                    share.energy_j, start_wall_s, end_wall_s, span.method, emissions_g, project_g
+                )
+            # In the order of Interval's fields.
+            self.booked.append(
+                Interval(
+                    share.run_id,
+                    device.id,
+                    self._zone,
+                    share.phase,
+                    span.method,
+                    share.kind,
+                    span.recovered,
+                    start_wall_s,
+                    end_wall_s,
+                    share.energy_j,
+                    share.idle_j or 0.0,
+                    self._measured_s(share),
+                )
+            )
+        return attributed_j
+
+    def _measured_s(self, share: Share) -> float:
+        """Nobody's time is what no run had: beside shares of runs, what is left is joules without time."""
+        span = share.span
+        if not span.is_seen or (share.kind is None and share.energy_j < span.energy_j):
+            return 0.0
+        return span.end_mono_s - span.start_mono_s
+
+    def _project(self, share: Share, component: Component) -> dict[EmissionsKey, float]:
+        """Book the share's joules to the project of its run; return the project's grams."""
+        name = self._runs[share.run_id].project or NO_PROJECT
+        entry = self._projects.get(name)
+        if entry is None:
+            known = self._before.projects.keys() | self._projects.keys()
+            if name not in known and len(known) >= MOST_PROJECTS:
+                name = OTHER_PROJECTS
+            entry = self._projects.get(name)
+        if entry is None:
+            before = self._before.projects.get(name, ProjectTotals())
+            entry = self._projects[name] = (dict(before.energy_j), dict(before.emissions_g))
+        key = (component, share.span.method)
+        entry[0][key] = entry[0].get(key, 0.0) + share.energy_j
+        return entry[1]
+
+    def projects(self) -> Mapping[str, ProjectTotals]:
+        """Every project, those too of which the turn booked nothing."""
+        if not self._projects:
+            return self._before.projects
+        changed = {
+            name: ProjectTotals(energy_j=MappingProxyType(energy_j), emissions_g=MappingProxyType(emissions_g))
+            for name, (energy_j, emissions_g) in self._projects.items()
+        }
+        return MappingProxyType({**self._before.projects, **changed})
+
+    def price(
+        self, energy_j: float, start_s: float, end_s: float, method: Method, *into: dict[EmissionsKey, float]
+    ) -> float:
+        """Add the grams of energy used over [start, end) of Unix time; return the joules that have no price."""
+        if self._flat is not None:
+            key = (method, self._flat.basis, self._flat.quality)
+            emissions_g = grams_of(energy_j, self._flat, self._pue_ratio)
+            for sums in into:
+                sums[key] = sums.get(key, 0.0) + emissions_g
+            return 0.0
+        priced = price(energy_j, start_s, end_s, self._slots, self._pue_ratio)
+        for grams in priced.grams:
+            key = (method, grams.basis, grams.quality)
+            for sums in into:
+                sums[key] = sums.get(key, 0.0) + grams.emissions_g
+        return priced.unpriced_j

@@ -75,6 +75,7 @@ _TOLD = (
     "LOCAL_RANK",
     "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
 )
 """The variables that tell a run's id and devices. No others leave the process."""
 _SYSTEM_PATH = "/run/trainwatt/socket"

@@ -1,6 +1,7 @@
 """`trainwatt check`: what is measured here, what is not, and the remedy. It starts nothing and leaves nothing open."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from monitor.core.energy import method_of
 from monitor.core.model import Component, Origin, PowerSignal, Reading
 from monitor.core.ports import Source
 from monitor.errors import SourceError
+from monitor.runs import sight
 from monitor.sources.alternatives import FirstThatWorks
 from monitor.sources.estimate import ERROR_BAND_RATIO
 from monitor.sources.hwmon import Hwmon
@@ -59,6 +61,7 @@ def inspect(settings: Settings) -> dict[str, Any]:
         "estimated": estimated,
         "not_measured": [*missing, *NEVER_MEASURED],
         "grid": _grid(wiring),
+        "runs": [line._asdict() for line in sight.words(sight.look(settings.procfs, environment=os.environ))],
     }
 
 
@@ -142,6 +145,8 @@ def words(findings: dict[str, Any]) -> list[str]:
         lines.append(f"estimated, apart from the sum: {', '.join(findings['estimated'])}")
     lines.append(f"not measured: {', '.join(findings['not_measured'])}")
     lines.append(f"grid: {findings['grid']['text']}")
+    lines.append("runs that nobody registers:")
+    lines += [f"  {'+' if line['works'] else '-'} {line['text']}" for line in findings["runs"]]
     return lines
 
 

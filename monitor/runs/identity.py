@@ -18,6 +18,9 @@ ELLIPSIS = "…"
 DIGEST_CHARACTERS = 8
 BOOT_CHARACTERS = 8
 """As much of the boot id tells the boots of one node apart."""
+CONTAINER_CHARACTERS = 12
+UNKNOWN_CLUSTER = "cluster"
+"""Stands in an id for a cluster of which nobody tells the name."""
 NO_TORCHRUN_ID = "none"
 """What torchrun passes on when nobody named a rendezvous (`--rdzv-id`)."""
 
@@ -48,16 +51,84 @@ def run_id(environment: Mapping[str, str], process: Origin, parent: Origin | Non
 
     `parent` is the process above: the workers of one torchrun agent (LOCAL_RANK is set) are one tree, and it is theirs.
     """
-    given = environment.get("TRAINWATT_RUN", "").strip()
+    given = given_id(environment)
     if given:
         return given
     job = job_id(environment)
     if job:
-        return f"slurm-{environment.get('SLURM_CLUSTER_NAME', '').strip() or 'cluster'}-{job}"
-    rendezvous = environment.get("TORCHELASTIC_RUN_ID", "").strip()
-    if rendezvous and rendezvous.lower() != NO_TORCHRUN_ID:
-        return f"torchrun-{rendezvous}"
-    root = parent if parent is not None and "LOCAL_RANK" in environment else process
+        return slurm_id(environment.get("SLURM_CLUSTER_NAME", ""), job)
+    named = rendezvous(environment)
+    if named:
+        return torchrun_id(named)
+    return tree_id(parent if parent is not None and "LOCAL_RANK" in environment else process)
+
+
+def key(environment: Mapping[str, str], uid: int) -> str:
+    """`Found.key` of a run of this user that has its id by such an environment. Processes found to be of it are its.
+
+    "" = only its processes' descent tells.
+    """
+    given, job, named = given_id(environment), raw_job_id(environment), rendezvous(environment)
+    if given:
+        return given_key(uid, given)
+    if job:
+        return slurm_key(job)
+    return torchrun_key(uid, named) if named else ""
+
+
+def given_id(environment: Mapping[str, str]) -> str:
+    """The id that the user gave; "" = none."""
+    return environment.get("TRAINWATT_RUN", "").strip()
+
+
+def given_key(uid: int, given: str) -> str:
+    """Key of what a user named so."""
+    return f"given:{uid}:{clean_id(given)[0]}"
+
+
+def slurm_id(cluster: str, job: str) -> str:
+    """Id of a Slurm job."""
+    return f"slurm-{cluster.strip() or UNKNOWN_CLUSTER}-{job}"
+
+
+def slurm_key(job: str) -> str:
+    """Key of a Slurm job, by its raw number: each task of an array has its own."""
+    return f"slurm:{clean_id(job)[0]}"
+
+
+def raw_job_id(environment: Mapping[str, str]) -> str:
+    """The number that Slurm's directories and processes have for the job; "" without one."""
+    return environment.get("SLURM_JOB_ID", "").strip()
+
+
+def rendezvous(environment: Mapping[str, str]) -> str:
+    """What torchrun calls the run; "" without a name."""
+    named = environment.get("TORCHELASTIC_RUN_ID", "").strip()
+    return "" if named.lower() == NO_TORCHRUN_ID else named
+
+
+def torchrun_id(named: str) -> str:
+    """Id of a run that torchrun knows by a name."""
+    return f"torchrun-{named}"
+
+
+def torchrun_key(uid: int, named: str) -> str:
+    """Key of a user's run that torchrun knows by a name."""
+    return f"torchrun:{uid}:{clean_id(named)[0]}"
+
+
+def pod_id(pod: str) -> str:
+    """Id of a pod, by its UID."""
+    return f"pod-{pod}"
+
+
+def container_id(container: str) -> str:
+    """Id of a container: as much of its full id as its engine shows."""
+    return f"container-{container[:CONTAINER_CHARACTERS]}"
+
+
+def tree_id(root: Origin) -> str:
+    """Id of all that descends from a process."""
     return f"tree-{root.boot_id[:BOOT_CHARACTERS]}-{root.pid}-{root.start_ticks}"
 
 

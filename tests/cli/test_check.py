@@ -99,3 +99,26 @@ def test_words_are_for_people(node: tuple[nvml.FakeDriver, rapl.RaplTree, dict[s
     assert "1 MIG slices share it" in text
     assert "psys  platform  -  energy counter; within node: shown, never added" in text
     assert "--zone DE" in text
+
+
+def test_it_says_which_runs_it_can_tell_apart(tmp_path: Path) -> None:
+    """Each thing that discovery needs on a line of its own, with the remedy where it is missing."""
+    own = tmp_path / "proc" / "self"
+    (own / "ns").mkdir(parents=True)
+    (own / "ns" / "pid").symlink_to("pid:[4026532999]")
+    (own / "status").write_text("CapEff:\t0000000000000000\n")
+    (tmp_path / "sys").mkdir()
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=Deep\n")
+    roots = ("--sysfs", str(tmp_path / "sys"), "--procfs", str(tmp_path / "proc"))
+    env = {"SLURM_CONF": str(conf)}
+    told = {line["what"]: line for line in check(*roots, env=env)["runs"]}
+    text = command("check", *roots, env=env).stdout
+
+    assert [("numbers", False), ("processes", False), ("environments", False), ("cgroups", False), ("slurm", True)] == [
+        (what, line["works"]) for what, line in told.items()
+    ]
+    assert "--pid=host" in told["numbers"]["text"]
+    assert "AmbientCapabilities=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH" in told["environments"]["text"]
+    assert "  + Slurm's cluster is deep" in text
+    assert all(f"  - {told[what]['text']}" in text for what in ("numbers", "processes", "environments", "cgroups"))

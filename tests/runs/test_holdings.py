@@ -3,12 +3,14 @@
 import pytest
 
 from monitor.core.model import Component, Device
-from monitor.runs.holdings import doubt, held, hints
+from monitor.runs.holdings import doubt, held, hints, is_allocated, slices_held
 
 UUIDS = [f"GPU-{letter * 8}" for letter in "abcd"]
 
 
-def gpu(index: int, *, model: str = "one", slices: tuple[str, ...] = (), within: str = "") -> Device:
+def gpu(
+    index: int, *, model: str = "one", slices: tuple[str, ...] = (), within: str = "", lists: bool = False
+) -> Device:
     """A GPU of the node."""
     return Device(
         id=UUIDS[index],
@@ -19,6 +21,7 @@ def gpu(index: int, *, model: str = "one", slices: tuple[str, ...] = (), within:
         model=model,
         slices=slices,
         within=within,
+        lists_processes=lists,
     )
 
 
@@ -55,8 +58,52 @@ ALL = {A, B, C, D}
     ],
 )
 def test_what_is_allocated_is_held(environment: dict[str, str], expected: set[str]) -> None:
-    """Slurm's allocation, else what CUDA shows, else every GPU; and every part that cannot be told apart."""
-    assert expected | {CPU.id} == held(environment, FOUR)
+    """Slurm's allocation, else what CUDA shows of the container's set, else every GPU that lists no processes."""
+    assert expected == held(environment, FOUR)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"NVIDIA_VISIBLE_DEVICES": "2,3"}, {C, D}),
+        ({"NVIDIA_VISIBLE_DEVICES": f"{D},{A}"}, {A, D}),
+        ({"NVIDIA_VISIBLE_DEVICES": "none"}, set()),
+        ({"NVIDIA_VISIBLE_DEVICES": "none", "CUDA_VISIBLE_DEVICES": "0"}, set()),
+        ({"NVIDIA_VISIBLE_DEVICES": "3,1", "CUDA_VISIBLE_DEVICES": "0"}, {B}),
+        ({"NVIDIA_VISIBLE_DEVICES": "3,1", "CUDA_VISIBLE_DEVICES": "1"}, {D}),
+        ({"NVIDIA_VISIBLE_DEVICES": "3,1", "CUDA_VISIBLE_DEVICES": A}, set()),
+        ({"NVIDIA_VISIBLE_DEVICES": "9"}, set()),
+        ({"NVIDIA_VISIBLE_DEVICES": "0:0,x:1,1:y,:"}, set()),
+        ({"NVIDIA_VISIBLE_DEVICES": "all", "CUDA_VISIBLE_DEVICES": "1"}, {B}),
+        ({"NVIDIA_VISIBLE_DEVICES": "1", "SLURM_JOB_GPUS": "2"}, {C}),
+        ({"NVIDIA_VISIBLE_DEVICES": "4,5,6,7", "CUDA_VISIBLE_DEVICES": "1"}, {B}),
+    ],
+)
+def test_a_container_has_a_set_of_its_own(environment: dict[str, str], expected: set[str]) -> None:
+    """CUDA counts within it, by place on the node; the scheduler's word stands before it."""
+    assert expected == held(environment, FOUR)
+    assert is_allocated(environment)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SLURM_JOB_GPUS": "", "SLURM_STEP_GPUS": " ,"},
+        {"NVIDIA_VISIBLE_DEVICES": "all"},
+        {"NVIDIA_VISIBLE_DEVICES": "ALL"},
+        {"NVIDIA_VISIBLE_DEVICES": "void"},
+        {"NVIDIA_VISIBLE_DEVICES": ""},
+        {"NVIDIA_VISIBLE_DEVICES": "/var/run/nvidia-container-devices"},
+        {"NVIDIA_VISIBLE_DEVICES": "nvidia.com/gpu=0"},
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+    ],
+)
+def test_without_an_allocation_only_silent_devices_are_held(environment: dict[str, str]) -> None:
+    """Where the driver lists processes, it is they that tell; an image's `all` gives nothing to anybody."""
+    assert not is_allocated(environment)
+    assert {B} == held(environment, [gpu(0, lists=True), gpu(1), CPU])
+    assert frozenset() == slices_held(environment, [gpu(0, slices=("MIG-1",))])
 
 
 def test_within_the_job_all_that_is_seen_is_held() -> None:
@@ -74,6 +121,36 @@ def test_a_slice_holds_its_gpu() -> None:
     assert {B} == held({"CUDA_VISIBLE_DEVICES": "1"}, cut)
 
 
+@pytest.mark.parametrize(
+    ("environment", "gpus", "slices"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "MIG-2"}, {A}, {"MIG-2"}),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-2,MIG-1,MIG-3"}, {A, B}, {"MIG-1", "MIG-2", "MIG-3"}),
+        ({"CUDA_VISIBLE_DEVICES": "2"}, {C}, set()),
+        ({"SLURM_JOB_GPUS": "MIG-1"}, {A}, {"MIG-1"}),
+        ({"SLURM_JOB_GPUS": "1", "CUDA_VISIBLE_DEVICES": "MIG-2"}, {A}, {"MIG-2"}),
+        ({"SLURM_JOB_GPUS": "1", "CUDA_VISIBLE_DEVICES": "0"}, {B}, set()),
+        ({"NVIDIA_VISIBLE_DEVICES": "0:1"}, {A}, {"MIG-2"}),
+        ({"NVIDIA_VISIBLE_DEVICES": "0:1,1:0"}, {A, B}, {"MIG-2", "MIG-3"}),
+        ({"NVIDIA_VISIBLE_DEVICES": "MIG-3", "CUDA_VISIBLE_DEVICES": "0"}, {B}, {"MIG-3"}),
+        ({"NVIDIA_VISIBLE_DEVICES": "0:1,2", "CUDA_VISIBLE_DEVICES": "MIG-1"}, set(), set()),
+        ({"NVIDIA_VISIBLE_DEVICES": "0:7,2:0"}, set(), set()),
+        ({"NVIDIA_VISIBLE_DEVICES": "2,0:0"}, {A, C}, {"MIG-1"}),
+    ],
+)
+def test_slices_are_told_by_name(environment: dict[str, str], gpus: set[str], slices: set[str]) -> None:
+    """By UUID, or as GPU:SLICE of a container; Slurm's numbers may count slices, so that its UUIDs stand before."""
+    cut = [gpu(0, slices=("MIG-1", "MIG-2")), gpu(1, slices=("MIG-3",)), gpu(2)]
+
+    assert gpus == held(environment, cut)
+    assert slices == slices_held(environment, cut)
+
+
+def test_a_slice_of_the_only_gpu_is_not_all_of_it() -> None:
+    """One entry for one GPU may still be a part of it."""
+    assert {"MIG-1"} == slices_held({"SLURM_JOB_GPUS": "MIG-1"}, [gpu(0, slices=("MIG-1", "MIG-2"))])
+
+
 def test_an_absent_gpu_keeps_its_place() -> None:
     """Where the GPU of an index is not seen, the others are still found under their own."""
     assert {C} == held({"CUDA_VISIBLE_DEVICES": "2"}, [gpu(0), gpu(2)])
@@ -85,6 +162,8 @@ def test_what_lies_within_another_is_not_held() -> None:
     module = other("module-0", Component.MODULE)
 
     assert {module.id} == held({}, [module, gpu(0, within=module.id)])
+    assert {module.id} == held({"CUDA_VISIBLE_DEVICES": "0"}, [module, CPU])
+    assert set() == held({"CUDA_VISIBLE_DEVICES": ""}, [module, CPU, other("dram-0", Component.DRAM)])
 
 
 def test_a_guess_is_told() -> None:

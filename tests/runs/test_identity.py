@@ -33,6 +33,32 @@ def test_an_id_comes_from_the_nearest_that_names_one(environment: dict[str, str]
     assert expected == run_id(environment, OWN, ABOVE)
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ""),
+        ({"LOCAL_RANK": "1"}, ""),
+        ({"TRAINWATT_RUN": " mine "} | SLURM, "given:7:mine"),
+        (SLURM, "slurm:77"),
+        ({"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "7"} | SLURM, "slurm:77"),
+        ({"TORCHELASTIC_RUN_ID": "abc"} | SLURM, "slurm:77"),
+        ({"TORCHELASTIC_RUN_ID": "abc"}, "torchrun:7:abc"),
+        ({"TORCHELASTIC_RUN_ID": "none"}, ""),
+    ],
+)
+def test_a_key_is_of_what_the_id_is_of(environment: dict[str, str], expected: str) -> None:
+    """By the same precedence; a job by its raw number, and what a user named as that user's."""
+    assert expected == identity.key(environment, 7)
+
+
+def test_a_key_is_bounded() -> None:
+    """However long the name is; two that differ at their ends stay two."""
+    one, other = (identity.key({"TRAINWATT_RUN": "x" * 9999 + end}, 7) for end in "12")
+
+    assert one != other
+    assert len(one) == len("given:7:") + identity.LONGEST_ID
+
+
 def test_the_launcher_is_known_by_its_variables() -> None:
     """Slurm before torchrun, which may run in it; the number of a task of an array is that of both."""
     assert ("slurm", "77") == (launcher({"TORCHELASTIC_RUN_ID": "x"} | SLURM), job_id(SLURM))

@@ -10,13 +10,13 @@ from threading import Lock
 from typing import Protocol
 
 from monitor.runs.identity import Origin, Process
+from monitor.runs.procfs import PROC, ProcessFiles, Stat
 
-PROC = Path("/proc")
 POLL_S = 5.0
 MOST_DESCRIPTORS = 512
 """Processes beyond are looked at now and then: descriptors are few, and others need some, too."""
-_STATE, _PARENT, _START = 0, 1, 19
-"""Fields 3, 4 and 22 of /proc/PID/stat, counted from the end of the command (proc_pid_stat(5))."""
+_LEAST_FIELDS = 20
+"""Up to field 22 of /proc/PID/stat, counted from the end of the command (proc_pid_stat(5))."""
 
 
 class ProcessTable:
@@ -24,11 +24,12 @@ class ProcessTable:
 
     def __init__(self, root: Path = PROC) -> None:
         self._root = root
+        self._files = ProcessFiles(root)
 
     def identify(self, pid: int) -> Process | None:
         """The process of this number; None where it has ended, or is out of our sight."""
-        fields = self._stat(pid)
-        return None if fields is None or fields[_STATE] in "ZX" else Process(pid, int(fields[_START]))
+        stat = self._stat(pid)
+        return None if stat is None or stat.has_ended else stat.process
 
     def alive(self, process: Process) -> bool:
         """Whether this very process has not ended."""
@@ -36,8 +37,8 @@ class ProcessTable:
 
     def parent(self, pid: int) -> Process | None:
         """The process above it."""
-        fields = self._stat(pid)
-        return None if fields is None else self.identify(int(fields[_PARENT]))
+        stat = self._stat(pid)
+        return None if stat is None else self.identify(stat.ppid)
 
     def uid(self, pid: int) -> int | None:
         """The effective user of a process, as the kernel tells the peer's; None where it has ended."""
@@ -66,20 +67,14 @@ class ProcessTable:
         """The process as an id is made of it."""
         return Origin(self.boot_id(), process.pid, process.start_ticks)
 
-    def _stat(self, pid: int) -> list[str] | None:
-        if pid <= 0:
-            return None
-        try:
-            text = (self._root / str(pid) / "stat").read_text("utf-8", "replace")
-        except OSError:
-            return None
-        return parse_stat(text)
+    def _stat(self, pid: int) -> Stat | None:
+        return self._files.stat(pid) if pid > 0 else None
 
 
 def parse_stat(text: str) -> list[str] | None:
     """The fields of /proc/PID/stat after the command, which may hold blanks and parentheses; None for half a line."""
     fields = text.rpartition(")")[2].split()
-    return fields if len(fields) > _START else None
+    return fields if len(fields) >= _LEAST_FIELDS else None
 
 
 def user_name(uid: int) -> str:

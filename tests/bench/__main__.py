@@ -1,4 +1,4 @@
-"""`scripts/bench [cost|memory|start|scrape|accuracy|limits|ledger|job ...]`: measure, print; 0 unless one failed."""
+"""`scripts/bench [cost|memory|start|scrape|accuracy|limits|ledger|job|scan ...]`: measure, print; 1 if one failed."""
 
 import argparse
 import shlex
@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import accuracy, cost, job, ledger, limits, memory, peers, report, scrape, start
+from tests.bench import accuracy, cost, job, ledger, limits, memory, peers, report, scan, scrape, start
 from tests.bench.report import lines_table
 
-BENCHES = ("cost", "memory", "start", "scrape", "accuracy", "limits", "ledger", "job")
+BENCHES = ("cost", "memory", "start", "scrape", "accuracy", "limits", "ledger", "job", "scan")
 
 
 def main() -> int:
@@ -50,6 +50,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> list[str]:
         "limits": (limits.TITLE, lambda: limits.measure(scratch, markdown=markdown)),
         "ledger": (ledger.TITLE, lambda: lines_table(ledger.measure(scratch), markdown=markdown)),
         "job": (job.TITLE, lambda: lines_table(job.measure(scratch), markdown=markdown)),
+        "scan": (scan.TITLE, lambda: lines_table(scan.measure(scratch), markdown=markdown)),
         "peers": (peers.TITLE, lambda: peers.measure(scratch, markdown=markdown)),
     }
     asked = [name for name in BENCHES if name in options.bench or not options.bench]

@@ -1,0 +1,125 @@
+"""The scan of processes: what a look costs with dataloader-like workers in runs, beside the bare reads of /proc."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from monitor.runs.forest import ROTATION, Forest
+from monitor.runs.identity import Process
+from monitor.runs.procfs import ProcessFiles
+from tests.bench.processes import child, hear
+from tests.bench.report import Line
+
+RUNS, WORKERS = 50, 20
+LOOKS = 4 * ROTATION
+LOOK_EVERY_S = 5.0
+MOST_MS = 25.0
+"""A look, every 5 s, is to take no more than 0.5 % of a core."""
+BROOD = """
+import os, signal, sys
+runs, workers = map(int, sys.argv[1:])
+parents = []
+for _ in range(runs):
+    ready, told = os.pipe()
+    pid = os.fork()
+    if not pid:
+        for _ in range(workers):
+            if not os.fork():
+                signal.pause()
+        os.write(told, b"x")
+        signal.pause()
+    os.read(ready, 1)
+    os.close(ready), os.close(told)
+    parents.append(pid)
+print(*parents, flush=True)
+signal.pause()
+"""
+TITLE = (
+    f"scan: /proc with {RUNS * WORKERS} sleeping workers, forked by {RUNS} parents, each with them a run; "
+    f"CPU of a look, mean of {LOOKS};\nbare = listdir, and open, read and close of the same files"
+)
+
+
+@contextlib.contextmanager
+def brood(scratch: Path) -> Iterator[list[int]]:
+    """The workers; yields their parents."""
+    log = scratch / "scan.log"
+    with child([sys.executable, "-c", BROOD, str(RUNS), str(WORKERS)], log=log, talks=True) as process:
+        yield [int(word) for word in hear(process, log).split()]
+
+
+def measure(scratch: Path) -> list[Line]:
+    """CPU in ms."""
+    files = ProcessFiles()
+    before = len(files.pids())
+    empty_ms, empty_bare_ms = _look_ms(Forest(files), {}), _bare_ms([])
+    with brood(scratch) as parents:
+        roots = {Process(pid, stat.start_ticks): f"run-{pid}" for pid in parents if (stat := files.stat(pid))}
+        forest = Forest(files)
+        in_runs_ms = _look_ms(forest, roots)
+        pids = [process.pid for run_id in roots.values() for process in forest.processes(run_id)]
+        bare_ms = _bare_ms(pids)
+        beside_ms, list_ms = _look_ms(Forest(files), {}), _bare_ms([])
+        apart_ms = _look_ms(Forest(files), roots, frozenset(roots.values()))
+    count = RUNS * (1 + WORKERS)
+    if len(pids) != count:
+        raise RuntimeError(f"{len(pids)} processes are in the runs, not {count}")
+    each_us, bare_us = 1e3 * (in_runs_ms - empty_ms) / count, 1e3 * (bare_ms - empty_bare_ms) / count
+    return [
+        Line(what=f"without them ({before} processes)", value=empty_ms, unit="ms", bare=empty_bare_ms),
+        Line(
+            what=f"{count} more in {RUNS} runs",
+            value=in_runs_ms,
+            unit="ms",
+            bare=bare_ms,
+            most=MOST_MS,
+            budget=f"{MOST_MS:g} ms",
+        ),
+        Line(what="  each of them", value=each_us, unit="us", bare=bare_us),
+        Line(what=f"  a look each {LOOK_EVERY_S:g} s, of a core", value=in_runs_ms / LOOK_EVERY_S / 10, unit="%"),
+        Line(what=f"{count} more in no run", value=beside_ms, unit="ms", bare=list_ms),
+        Line(what="  each of them", value=1e3 * (beside_ms - empty_ms) / count, unit="us"),
+        Line(what=f"{count} more in runs that a cgroup tells of", value=apart_ms, unit="ms", bare=list_ms),
+    ]
+
+
+def _look_ms(forest: Forest, roots: dict[Process, str], alone: frozenset[str] = frozenset()) -> float:
+    """Mean CPU of all that belongs to a look, once each process has been examined twice."""
+
+    def look() -> None:
+        forest.look()
+        forest.assign(roots, alone)
+        list(forest.unassigned())
+        forest.owners()
+        forest.take_cpu_s()
+
+    for _ in range(3):
+        look()
+    return _mean_ms(look)
+
+
+def _bare_ms(pids: list[int]) -> float:
+    """The least that the same files take."""
+    directory = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+
+    def look() -> None:
+        os.listdir(directory)  # noqa: PTH208  (a descriptor)
+        for pid in pids:
+            file = os.open(f"{pid}/stat", os.O_RDONLY, dir_fd=directory)
+            os.read(file, 2048)
+            os.close(file)
+
+    try:
+        return _mean_ms(look)
+    finally:
+        os.close(directory)
+
+
+def _mean_ms(work: Callable[[], None]) -> float:
+    began_s = time.thread_time()
+    for _ in range(LOOKS):
+        work()
+    return 1e3 * (time.thread_time() - began_s) / LOOKS

@@ -1,5 +1,6 @@
 """The published snapshot as JSON: what `/api/v1/*` answers and the page draws. SI units in every field name."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from exporters.report_document import (
@@ -12,7 +13,7 @@ from exporters.report_document import (
 )
 from monitor import __version__
 from monitor.core.model import Instant, LedgerHealth, SourceHealth
-from monitor.core.snapshot import DeviceTotals, RunTotals, Snapshot
+from monitor.core.snapshot import DeviceTotals, NodeEnergyKey, RunTotals, Snapshot
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
@@ -26,10 +27,7 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
         "simulated": any(entry.device.origin == "simulated" for entry in snapshot.devices.values()),
         "node": {
             "measured_power_w": snapshot.node_power_w,
-            "measured_energy_j": [
-                {"component": component, "method": method, "energy_j": energy_j}
-                for (component, method), energy_j in snapshot.node_energy_j.items()
-            ],
+            "measured_energy_j": _energy(snapshot.node_energy_j),
             "emissions_g": emissions_parts(snapshot.node_emissions_g),
             "unpriced_energy_j": snapshot.node_unpriced_j,
             "pue_ratio": snapshot.policy.pue_ratio,
@@ -37,6 +35,10 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
         },
         "devices": devices_document(snapshot),
         "runs": [_run(entry) for entry in snapshot.runs.values()],
+        "projects": [
+            {"project": name, "energy_j": _energy(totals.energy_j), "emissions_g": emissions_parts(totals.emissions_g)}
+            for name, totals in snapshot.projects.items()
+        ],
         "grid": grid_document(snapshot),
         "sources": [_source(health) for health in snapshot.sources],
         "late_ticks": snapshot.late_ticks,
@@ -53,6 +55,13 @@ def devices_document(snapshot: Snapshot) -> list[dict[str, Any]]:
 def grid_document(snapshot: Snapshot) -> list[dict[str, Any]]:
     """The carbon intensities of now, in order of preference."""
     return [intensity_words(slot) for slot in snapshot.intensities]
+
+
+def _energy(energy_j: Mapping[NodeEnergyKey, float]) -> list[dict[str, Any]]:
+    return [
+        {"component": component, "method": method, "energy_j": joules}
+        for (component, method), joules in energy_j.items()
+    ]
 
 
 def _device(entry: DeviceTotals) -> dict[str, Any]:
@@ -76,13 +85,22 @@ def _device(entry: DeviceTotals) -> dict[str, Any]:
         "energy_resets": entry.resets,
         "energy_crosscheck_ratio": entry.crosscheck.ratio,
         "power_w": entry.power_w,
+        "idle_power_w": entry.idle.power_w,
         "power_limit_w": telemetry.power_limit_w,
         "utilization_ratio": telemetry.utilization_ratio,
         "memory_used_bytes": telemetry.memory_used_bytes,
         "temperature_c": telemetry.temperature_c,
         "slices": list(device.slices),
+        "slice_ratios": list(device.slice_ratios),
         "processes": _processes(entry),
+        "users": _users(entry),
     }
+
+
+def _users(entry: DeviceTotals) -> list[dict[str, Any]] | None:
+    """Which runs the newest look found on it, "" for processes of none; None where no look has been resolved."""
+    users = next((look.users for look in reversed(entry.looks) if look.users is not None), None)
+    return None if users is None else [{"run": run_id, "sm_utilization_ratio": ratio} for run_id, ratio in users]
 
 
 def _processes(entry: DeviceTotals) -> list[dict[str, Any]] | None:
@@ -93,6 +111,7 @@ def _processes(entry: DeviceTotals) -> list[dict[str, Any]] | None:
             "pid": process.pid,
             "memory_bytes": process.memory_bytes,
             "sm_utilization_ratio": process.sm_utilization_ratio,
+            "slice": process.slice_id,
         }
         for process in entry.processes.processes
     ]
@@ -108,9 +127,11 @@ def _run(entry: RunTotals) -> dict[str, Any]:
         "end": _instant(run.end),
         "duration_s": entry.duration_s,
         "holds": sorted(run.holds),
+        "slices": sorted(run.slices),
         "progress": progress_words(entry),
         "power_w": entry.power_w,
         "energy_j": energy_parts(entry),
+        "idle_energy_j": dict(entry.idle_j),
         "phase_energy_j": dict(entry.phase_j),
         "recovered_energy_j": entry.recovered_j,
         "held_device_s": entry.held_s,

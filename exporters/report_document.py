@@ -73,6 +73,7 @@ def _totals(entry: RunTotals) -> dict[str, Any]:
         "duration_s": entry.duration_s,
         "progress": progress_words(entry),
         "energy_j": energy_parts(entry),
+        "idle_energy_j": dict(entry.idle_j),
         "phase_energy_j": dict(entry.phase_j),
         "emissions_g": emissions_parts(entry.emissions_g),
         "unpriced_energy_j": max(0.0, entry.unpriced_j),

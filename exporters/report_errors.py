@@ -9,6 +9,14 @@ GPU_GAIN = "-8 to +4 % on most cards, more on some"
 """Against a meter, over 70 cards of 12 generations: Yang et al., arXiv 2312.02741."""
 
 
+SHARED = {
+    "usage": "utilisation and CPU time are not proportional to power",
+    "equal": "nothing tells the runs apart",
+    "slice": "a slice is not told what it draws, only how large it is",
+}
+"""Why nobody knows how far joules of a shared device are off."""
+
+
 def error_lines(document: Mapping[str, Any]) -> list[str]:
     """Errors of sensor, integration, attribution and factor, a line or more each."""
     lines = [f"{name}: {words}" for name, tell in ERRORS.items() for words in dict.fromkeys(tell(document))]
@@ -48,7 +56,7 @@ def _attribution(document: Mapping[str, Any]) -> Iterator[str]:
     if "whole" in shares:
         yield "devices held alone: none, idle power included"
     for share in sorted(shares - {"whole"}):
-        yield f"devices shared ({plain(share)}): unknown; nothing tells the runs apart"
+        yield f"devices shared ({plain(share)}): unknown; {SHARED.get(share, SHARED['equal'])}"
 
 
 def _factor(document: Mapping[str, Any]) -> Iterator[str]:

@@ -143,6 +143,7 @@ def _sums(parts: Sequence[Document]) -> dict[str, Any]:
             "done_ratio": _told(max, parts, "done_ratio"),
         },
         "energy_j": _added(parts, "energy_j", ("component", "method", "share"), "energy_j"),
+        "idle_energy_j": _idle(parts),
         "phase_energy_j": {
             phase: math.fsum(part["phase_energy_j"].get(phase, 0.0) for part in parts) for phase in sorted(phases)
         },
@@ -152,6 +153,20 @@ def _sums(parts: Sequence[Document]) -> dict[str, Any]:
         "held_device_s": held_s,
         "measured_device_s": measured_s,
         "measured_time_ratio": measured_ratio(held_s, measured_s),
+    }
+
+
+def _idle(parts: Sequence[Document]) -> dict[str, float]:
+    """By component, where every part that has joules of it knows how many of them are idle."""
+    unknown = {
+        entry["component"]
+        for part in parts
+        for entry in part["energy_j"]
+        if entry["component"] not in part.get("idle_energy_j", {})
+    }
+    known = sorted({component for part in parts for component in part.get("idle_energy_j", {})} - unknown)
+    return {
+        component: math.fsum(part.get("idle_energy_j", {}).get(component, 0.0) for part in parts) for component in known
     }
 
 

@@ -146,6 +146,11 @@ class NodeReport(_Noun):
     )
     progress: ProgressWords
     energy_j: list[EnergyPart] = Field(description="empty = nothing is known, which is not 0")
+    idle_energy_j: dict[Component, Joules] = Field(
+        default={},
+        description="part of the energy that the devices of a component would have used idle; absent = not known, or, "
+        "in a merged report, not known of every part",
+    )
     phase_energy_j: dict[str, Joules] = Field(description="by phase, as far as the job tells its phases")
     emissions_g: list[EmissionsPart] = Field(description="empty = no joule has a price")
     unpriced_energy_j: Joules = Field(description="part of the energy that has no grams")

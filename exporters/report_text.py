@@ -19,7 +19,19 @@ METHODS = {
     "estimated": "ESTIMATED, not measured",
     "simulated": "SIMULATED, not measured",
 }
-SHARES = {"whole": "held alone", "equal": "shared, split equally"}
+SHARES = {
+    "whole": "held alone",
+    "usage": "shared, split by use",
+    "equal": "shared, split equally",
+    "slice": "shared, split by slices",
+}
+RIGHTS = {
+    "whole": "held alone: all that the device used in that time, idle or not",
+    "usage": "split by use: SM utilisation, CPU time or memory; the idle part by what was held",
+    "equal": "split equally: nothing told what each of its runs used",
+    "slice": "split by slices: the size of its part of a divided GPU (MIG)",
+}
+"""By what right a run is charged."""
 COUNTS = ("steps", "tokens", "samples")
 
 
@@ -193,7 +205,18 @@ def _energy(document: Document) -> list[str]:
         lines += [f"  {_part(part)}" for part in sorted(parts, key=lambda part: -part["energy_j"])]
         if len(kinds) == 1 or not kind:
             lines += [f"  {words}" for words in _per(document["progress"], total_j)]
-    return lines + _phases(document)
+    return lines + _idle(document) + _rights(document) + _phases(document)
+
+
+def _idle(document: Document) -> list[str]:
+    idle = document.get("idle_energy_j", {})
+    parts = [f"{component.upper()} {joules(idle[component])}" for component in COMPONENTS if component in idle]
+    return [f"of it idle: {', '.join(parts)} (drawn by its devices even without any work)"] if parts else []
+
+
+def _rights(document: Document) -> list[str]:
+    present = {part["share"] for part in document["energy_j"] if part["energy_j"]}
+    return [words for share, words in RIGHTS.items() if share in present] if present - {"whole"} else []
 
 
 def _part(part: Mapping[str, Any]) -> str:

@@ -5,10 +5,11 @@ import ipaddress
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from monitor.errors import UsageError
@@ -18,6 +19,18 @@ RESERVED_ENVIRONMENT = frozenset({"TRAINWATT_RUN", "TRAINWATT_SOCKET", "TRAINWAT
 """Names that mean something else than a setting: the id a job was given, and where its files are."""
 SHORTEST_INTERVAL_S = 0.1
 LONGEST_INTERVAL_S = 60.0
+
+
+TABLES = {"privacy": ("user", "salt")}
+"""Tables of the file; [privacy] user is the setting privacy_user."""
+
+
+class UserPrivacy(StrEnum):
+    """What is shown of the user of a run."""
+
+    NAME = auto()
+    HASH = auto()
+    OFF = auto()
 
 
 def _host_and_port(text: str) -> str:
@@ -79,6 +92,19 @@ class Settings(BaseSettings):
     )
     retention_days: int | None = Field(
         None, ge=1, le=36_500, description="days after which the ledger forgets; kept for ever unless given"
+    )
+    discover: bool = Field(
+        True,  # noqa: FBT003  (the default)
+        description="find runs that nobody registered: by the processes on GPUs, by Slurm, by TRAINWATT_RUN",
+    )
+    privacy_user: UserPrivacy = Field(
+        UserPrivacy.NAME,
+        description="what is shown of the user of a run, everywhere: name, hash or off; in the file [privacy] user",
+    )
+    privacy_salt: SecretStr = Field(
+        SecretStr(""),
+        description="secret that users are hashed with, the same on all nodes: without one, names can be guessed; in "
+        "the file [privacy] salt",
     )
 
     @classmethod
@@ -151,10 +177,17 @@ def _read(file: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read the configuration file {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not a TOML file: {error}") from error
-    for key in values:
-        if key not in Settings.model_fields:
-            raise UsageError(f"{file}: unknown key {key!r}{_near(key, Settings.model_fields)}")
-    return values
+    in_tables = {f"{table}.{key}": f"{table}_{key}" for table, keys in TABLES.items() for key in keys}
+    known = {name: name for name in Settings.model_fields if name not in in_tables.values()} | in_tables
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in TABLES and not isinstance(value, dict):
+            raise UsageError(f"{file}: {key} is a table: write [{key}], and below it {' and '.join(TABLES[key])}")
+        flat |= {f"{key}.{inner}": one for inner, one in value.items()} if key in TABLES else {key: value}
+    for key in flat:
+        if key not in known:
+            raise UsageError(f"{file}: unknown key {key!r}{_near(key, known)}")
+    return {known[key]: value for key, value in flat.items()}
 
 
 def _variable(name: str) -> str:
@@ -180,4 +213,5 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{name} = {first['input']!r} ({origins.get(name, 'flag')}): expected {expected.removeprefix('expected ')}"
+    given = "(hidden)" if Settings.model_fields[name].annotation is SecretStr else repr(first["input"])
+    return f"{name} = {given} ({origins.get(name, 'flag')}): expected {expected.removeprefix('expected ')}"

@@ -60,7 +60,7 @@ DEVICE_ATTRIBUTED_ENERGY = Metric(
     type=Type.COUNTER,
     labels=_DEVICE,
     rows=rows.per_device(lambda entry: entry.attributed_j),
-    help="Part of the device's energy that was charged to runs.",
+    help="Part of the device's energy that was charged to runs, whole or by shares.",
 )
 DEVICE_UNATTRIBUTED_ENERGY = Metric(
     stem="device_unattributed_energy",
@@ -68,7 +68,7 @@ DEVICE_UNATTRIBUTED_ENERGY = Metric(
     type=Type.COUNTER,
     labels=_DEVICE,
     rows=rows.per_device(lambda entry: entry.unattributed_j),
-    help="Part of the device's energy that no run held.",
+    help="Part of the device's energy that is no run's: none held it, or the time is over in which one could be found.",
 )
 DEVICE_PENDING_ENERGY = Metric(
     stem="device_pending_energy",
@@ -76,7 +76,7 @@ DEVICE_PENDING_ENERGY = Metric(
     type=Type.GAUGE,
     labels=_DEVICE,
     rows=rows.per_device(lambda entry: entry.pending_j),
-    help="Part of the device's energy whose owner is not known yet.",
+    help="Part of the device's energy of which it is not known yet whose it is, or how much of it is whose.",
 )
 DEVICE_POWER = Metric(
     stem="device_power",
@@ -85,6 +85,14 @@ DEVICE_POWER = Metric(
     labels=_DEVICE,
     rows=rows.per_device(lambda entry: entry.power_w),
     help="Mean power of the last second or interval: the driver's own mean where it gives one, else energy by time.",
+)
+DEVICE_IDLE_POWER = Metric(
+    stem="device_idle_power",
+    unit="watts",
+    type=Type.GAUGE,
+    labels=_DEVICE,
+    rows=rows.per_device(lambda entry: entry.idle.power_w),
+    help="Least mean power at which the device was seen without a process and without utilisation.",
 )
 DEVICE_POWER_LIMIT = Metric(
     stem="device_power_limit",
@@ -208,7 +216,16 @@ RUN_ENERGY = Metric(
     type=Type.COUNTER,
     labels=(*_RUN, "component", "method", "share"),
     rows=rows.run_energy,
-    help="Energy charged to the run on this node since its start. Add up over nodes with last_over_time, not increase.",
+    help="Energy charged to the run on this node since its start; share = by what right: whole = it held the device "
+    "alone, usage = by what it used, equal, slice. Add up over nodes with last_over_time, not increase.",
+)
+RUN_IDLE_ENERGY = Metric(
+    stem="run_idle_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=(*_RUN, "component"),
+    rows=rows.run_idle_energy,
+    help="Part of the run's energy that its share of the devices would have used idle; absent until that is known.",
 )
 RUN_PHASE_ENERGY = Metric(
     stem="run_phase_energy",
@@ -240,7 +257,7 @@ RUN_POWER = Metric(
     type=Type.GAUGE,
     labels=_RUN,
     rows=rows.per_run(lambda entry: entry.power_w),
-    help="Power of the devices that the run holds.",
+    help="Power of the devices that the run holds; of one that several share, its share.",
 )
 RUN_ACTIVE = Metric(
     stem="run_active",
@@ -322,7 +339,23 @@ RUN_DEVICE_INFO = Metric(
     type=Type.INFO,
     labels=(*_RUN, "device"),
     rows=rows.run_devices,
-    help="The devices that the run holds.",
+    help="The devices that the run holds, alone or with others.",
+)
+PROJECT_ENERGY = Metric(
+    stem="project_energy",
+    unit="joules",
+    type=Type.COUNTER,
+    labels=("project", "component", "method"),
+    rows=rows.project_energy,
+    help="Energy of all runs of the project on this node; none = of runs without one, other = beyond 100 projects.",
+)
+PROJECT_EMISSIONS = Metric(
+    stem="project_emissions",
+    unit="grams",
+    type=Type.COUNTER,
+    labels=("project", "method", "basis", "quality"),
+    rows=rows.project_emissions,
+    help="Live CO2e of all runs of the project on this node: energy x PUE at the intensity known when it was used.",
 )
 RUNS_DROPPED = Metric(
     stem="runs_dropped",

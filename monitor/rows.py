@@ -86,6 +86,27 @@ def run_energy(snapshot: Snapshot) -> Rows:
             yield (entry.run.id, snapshot.ledger_id, component, method, share), energy_j
 
 
+def run_idle_energy(snapshot: Snapshot) -> Rows:
+    """One row a run and component whose idle power is known."""
+    for entry in snapshot.runs.values():
+        for component, energy_j in entry.idle_j.items():
+            yield (entry.run.id, snapshot.ledger_id, component), energy_j
+
+
+def project_energy(snapshot: Snapshot) -> Rows:
+    """One row a project, component and method."""
+    for name, totals in snapshot.projects.items():
+        for (component, method), energy_j in totals.energy_j.items():
+            yield (name, component, method), energy_j
+
+
+def project_emissions(snapshot: Snapshot) -> Rows:
+    """One row a project, method, basis and quality."""
+    for name, totals in snapshot.projects.items():
+        for (method, basis, quality), emissions_g in totals.emissions_g.items():
+            yield (name, method, basis, quality), emissions_g
+
+
 def run_phase_energy(snapshot: Snapshot) -> Rows:
     """One row a run and phase."""
     for entry in snapshot.runs.values():

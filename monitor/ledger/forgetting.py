@@ -1,4 +1,7 @@
-"""A run is forgotten: its words leave the file, its joules become nobody's, so that the node's totals stay true."""
+"""A run is forgotten: its words leave the file, its joules become nobody's, so that the node's totals stay true.
+
+The sums of its project stay: they are an account of the node, not of the run.
+"""
 
 import sqlite3
 from collections.abc import Sequence
@@ -6,12 +9,12 @@ from collections.abc import Sequence
 from monitor.ledger.writer import ADD, NOBODY, label_key, transact
 
 
-def meant_runs(db: sqlite3.Connection, *, run_id: str | None, user: str | None) -> list[tuple[int, str, bool]]:
+def meant_runs(db: sqlite3.Connection, *, run_id: str | None, users: Sequence[str]) -> list[tuple[int, str, bool]]:
     """Key, id and whether it is marked as ended, of the runs that are meant. Raises sqlite3.Error."""
+    marks = ", ".join("?" * len(users))
     found = db.execute(
-        "SELECT key, id, end_wall_s IS NOT NULL FROM runs WHERE (?1 IS NOT NULL AND id = ?1) "
-        "OR (?2 IS NOT NULL AND user = ?2)",
-        (run_id, user),
+        f"SELECT key, id, end_wall_s IS NOT NULL FROM runs WHERE id = ? OR user IN ({marks})",  # noqa: S608
+        (run_id, *users),
     )
     return [(key, name, bool(ended)) for key, name, ended in found]
 
@@ -24,6 +27,9 @@ def forget(db: sqlite3.Connection, keys: Sequence[int]) -> None:
             _disown(db, key)
             db.execute("DELETE FROM labels WHERE run = ?", (key,))
             db.execute("DELETE FROM runs WHERE key = ?", (key,))
+        # They may name it; the next commit brings what of them is still of use.
+        db.execute("DELETE FROM usage")
+        db.execute("UPDATE meters SET looks = NULL")
         _rebuild(db)
 
     transact(db, work)

@@ -29,10 +29,11 @@ _MERGED = """SELECT CAST(start_s / :coarse * :coarse AS REAL), CAST((start_s / :
 class FileHistory:
     """The history in a ledger file, as `ports.History`. Moments of earlier boots are told on this boot's clock."""
 
-    def __init__(self, path: Path, *, now: Now, boot_id: str) -> None:
+    def __init__(self, path: Path, *, now: Now, boot_id: str, shown: runs.Shown = runs.as_it_is) -> None:
         self._path = path
         self._now = now
         self._boot_id = boot_id
+        self._shown = shown
 
     def recent(self, limit: int) -> Sequence[RunTotals]:
         """Runs, newest start first. Raises FailureError when the ledger cannot be read."""
@@ -83,7 +84,7 @@ class FileHistory:
             rows = db.execute(f"SELECT boot, run, totals FROM runs {clause}", (argument,)).fetchall()  # noqa: S608
         now = self._now()
         try:
-            found = [(boot, runs.totals_of(run, totals)) for boot, run, totals in rows]
+            found = [(boot, runs.totals_of(run, totals, self._shown)) for boot, run, totals in rows]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             store.distrust(self._path)
             raise FailureError(

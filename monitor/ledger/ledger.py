@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -20,13 +21,13 @@ from monitor.core.model import Instant, LedgerHealth, LedgerState
 from monitor.core.ports import History, Now
 from monitor.core.snapshot import Policy, RunTotals, Snapshot
 from monitor.errors import FailureError
-from monitor.ledger import location, store, trouble
+from monitor.ledger import location, runs, store, trouble
 from monitor.ledger.history import FileHistory, NoHistory
 from monitor.ledger.offers import Offers
 from monitor.ledger.restore import Restored, restore
 from monitor.ledger.tending import Tending
 from monitor.ledger.wishes import Forgotten, Wish, Wishes, forget
-from monitor.ledger.writer import Writer
+from monitor.ledger.writer import FiledUnder, Writer
 
 LOG = logging.getLogger("trainwatt")
 
@@ -38,6 +39,12 @@ LAST_COMMIT_WITHIN_S = 10.0
 """A disk that hangs must not keep the daemon from ending."""
 
 Publish = Callable[[Snapshot], None]
+NamesOf = Callable[[str], tuple[str, ...]]
+"""Everything that the runs of a user may be filed under."""
+
+
+def _as_it_is(user: str) -> tuple[str, ...]:
+    return (user,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class Ledger:
         now: Now,
         state: LedgerState,
         problem: str = "",
+        names_of: NamesOf = _as_it_is,
     ) -> None:
         self.id = restored.first.ledger_id
         """Made with the file: counts that share it go on from each other."""
@@ -78,10 +86,11 @@ class Ledger:
         self._kept = kept
         self._state = state
         self._problem = problem
+        self._names_of = names_of
         self._failures = 0
         self._committed_at = now()
 
-        self._offers = Offers()
+        self._offers = Offers(restored.settled)
         self._wishes = Wishes()
         self._writing = Lock()
         """Held over I/O, by whoever commits."""
@@ -114,7 +123,7 @@ class Ledger:
         The result, told by the writer's thread, is the ids of the runs that were forgotten; what still shows them must
         drop them. FailureError for a run that is alive, and when it cannot be done now.
         """
-        done = self._wishes.add(run_id, user, keep)
+        done = self._wishes.add(run_id, () if user is None else self._names_of(user), keep)
         self._urgent.set()
         self._offered.set()
         if self._closed:
@@ -255,11 +264,16 @@ def open_ledger(
     mounts: Path = MOUNTS,
     retention_days: int | None,
     whole_check_bytes: int = store.WHOLE_CHECK_BYTES,
+    filed_under: FiledUnder = attrgetter("user"),
+    names_of: NamesOf = _as_it_is,
+    shown: runs.Shown = runs.as_it_is,
 ) -> Ledger:
     """Open the ledger of a directory, or begin one; restore what the daemon before this one committed.
 
     `boot_id` names this boot of the machine (/proc/sys/kernel/random/boot_id); `retention_days` None = for ever; a file
-    larger than `whole_check_bytes` is not checked whole, so that the start is not delayed.
+    larger than `whole_check_bytes` is not checked whole, so that the start is not delayed. `filed_under` is the word
+    by which the runs of a user are found again, `names_of` all such words of one user; `shown` makes of a run that is
+    read what is to be shown of it.
     A disk that cannot be written gives a ledger in memory, whose `health` says so. Raises FailureError when the
     directory is on a network file system, is not ours to use, is held by another daemon, or holds a newer ledger.
     """
@@ -269,7 +283,8 @@ def open_ledger(
     try:
         location.make(directory)
         lock = location.hold(directory)
-        opened, restored = _restored(directory, policy, now=now, boot_id=boot_id, check_bytes=whole_check_bytes)
+        resume = lambda *file: restore(*file, now=now(), policy=policy, boot_id=boot_id, shown=shown)  # noqa: E731
+        opened, restored = _restored(directory, resume, wall_s=now().wall_s, check_bytes=whole_check_bytes)
     except (OSError, sqlite3.Error, FailureError) as error:
         if lock is not None:
             os.close(lock)
@@ -279,26 +294,26 @@ def open_ledger(
     factors_end_s = restored.restored_at.wall_s if restored.restored_at is not None else None
     kept = Kept(
         store=opened,
-        writer=Writer(opened.db, boot_id, factors_end_s),
+        writer=Writer(opened.db, boot_id, factors_end_s, filed_under),
         tending=Tending(opened.db, now=now, retention_days=retention_days),
         lock=lock,
     )
-    history = FileHistory(opened.path, now=now, boot_id=boot_id)
-    return Ledger(restored, kept, history, now=now, state=state)
+    history = FileHistory(opened.path, now=now, boot_id=boot_id, shown=shown)
+    return Ledger(restored, kept, history, now=now, state=state, names_of=names_of)
 
 
 def _restored(
-    directory: Path, policy: Policy, *, now: Now, boot_id: str, check_bytes: int
+    directory: Path, resume: Callable[[sqlite3.Connection, str], Restored], *, wall_s: float, check_bytes: int
 ) -> tuple[store.Store, Restored]:
     """The file, and the count in it. One whose rows cannot be understood is put aside like any that is damaged."""
-    opened = store.open_store(directory, wall_s=now().wall_s, whole_check_bytes=check_bytes)
+    opened = store.open_store(directory, wall_s=wall_s, whole_check_bytes=check_bytes)
     try:
-        return opened, restore(opened.db, opened.ledger_id, now=now(), policy=policy, boot_id=boot_id)
+        return opened, resume(opened.db, opened.ledger_id)
     except ValueError as error:
         opened.db.close()
-        store.put_aside(opened.path, error, now().wall_s)
-    opened = store.open_store(directory, wall_s=now().wall_s)
-    return opened, restore(opened.db, opened.ledger_id, now=now(), policy=policy, boot_id=boot_id)
+        store.put_aside(opened.path, error, wall_s)
+    opened = store.open_store(directory, wall_s=wall_s)
+    return opened, resume(opened.db, opened.ledger_id)
 
 
 def _in_memory(directory: Path, error: OSError | sqlite3.Error, *, now: Now, policy: Policy) -> Ledger:

@@ -10,21 +10,21 @@ from typing import Any
 
 from monitor.core.crosscheck import CrossCheck
 from monitor.core.meter import Meter
-from monitor.core.model import Component, Device, Instant, Method, Origin, PowerSignal, Reading
+from monitor.core.model import Component, Device, Instant, Origin, PowerSignal, Reading
 from monitor.core.snapshot import DeviceTotals
+from monitor.core.waiting import Idle
+from monitor.ledger.waits import METHODS, looks_of, waiting_of
 
 Row = tuple[Any, ...]
-COLUMNS = 29
-METHODS = (Method.COUNTER, Method.INTEGRATED, Method.ESTIMATED, Method.SIMULATED)
-"""In the order of their columns."""
+COLUMNS = 34
 SAME = "same"
 """Stands for the newest reading, which is nearly always the one that counted last, too."""
 _AVERAGE = PowerSignal.AVERAGE.value
 _NO_READING = (None,) * 7
 
 
-def row_of(key: int, entry: DeviceTotals) -> Row:
-    """The row of one device."""
+def row_of(key: int, entry: DeviceTotals, waiting: bytes | None, looks: str | None) -> Row:
+    """The row of one device; `waiting` and `looks` are what waits.Waits tells of it."""
     check, meter, last = entry.crosscheck, entry.meter, entry.meter.last
     joules: list[float | None] = [None] * len(METHODS)
     for method, energy_j in entry.energy_j.items():
@@ -50,6 +50,9 @@ def row_of(key: int, entry: DeviceTotals) -> Row:
         meter.still_j,
         _other(meter.counted, last),
         _other(meter.still_since, last),
+        waiting,
+        looks,
+        *entry.idle,
     )
 
 
@@ -95,6 +98,9 @@ def totals_of(device: Device, row: Row) -> DeviceTotals:
             counted=_another(device, row[26], last),
             still_since=_another(device, row[27], last),
         ),
+        waiting=waiting_of(row[28]),
+        looks=looks_of(row[29]),
+        idle=Idle(*row[30:33]),
     )
 
 
@@ -132,6 +138,18 @@ def without_baseline(entry: DeviceTotals) -> DeviceTotals:
     return replace(entry, meter=Meter(), unmeasured_s=entry.unmeasured_s + entry.meter.unvouched_s)
 
 
+def on_another_boot(entry: DeviceTotals) -> DeviceTotals:
+    """The device after the machine went down: nobody can tell any more whose the joules are that waited."""
+    return replace(
+        without_baseline(entry),
+        unattributed_j=entry.unattributed_j + entry.pending_j,
+        pending_j=0.0,
+        waiting=(),
+        looks=(),
+        idle=Idle(power_w=entry.idle.power_w),
+    )
+
+
 def about(device: Device) -> str:
     """Everything that describes a device, as JSON."""
     return json.dumps(
@@ -146,6 +164,8 @@ def about(device: Device) -> str:
             "calibration_ratio": device.calibration_ratio,
             "error_ratio": device.error_ratio,
             "slices": device.slices,
+            "slice_ratios": device.slice_ratios,
+            "lists_processes": device.lists_processes,
             "counter_epoch": device.counter_epoch,
             "within": device.within,
         }
@@ -159,5 +179,6 @@ def device_of(text: str) -> Device:
         "component": Component(told["component"]),
         "origin": Origin(told["origin"]),
         "slices": tuple(told["slices"]),
+        "slice_ratios": tuple(told.get("slice_ratios", ())),
     }
     return Device(**told)

@@ -1,9 +1,10 @@
 """Between the loop and the writer's thread: what was offered and is not committed yet."""
 
+from collections.abc import Iterable
 from threading import Lock
 
 from monitor.core.model import Intensity
-from monitor.core.snapshot import RunTotals, Snapshot
+from monitor.core.snapshot import Interval, RunTotals, Snapshot
 from monitor.ledger.buckets import Pending
 from monitor.ledger.writer import Batch, FactorChange
 
@@ -11,11 +12,13 @@ from monitor.ledger.writer import Batch, FactorChange
 class Offers:
     """The newest snapshot, and of all since the last commit what it does not have. Never holds its lock over I/O."""
 
-    def __init__(self) -> None:
+    def __init__(self, settled: Iterable[Interval] = ()) -> None:
+        """`settled` goes into the file with the first snapshot."""
         self.newest: Snapshot | None = None
         self._lock = Lock()
         self._has_more = False
         self._pending = Pending()
+        self._pending.book(settled)
         self._departed: dict[str, RunTotals] = {}
         self._factors: list[FactorChange] = []
         self._known_factors: tuple[Intensity, ...] | None = None

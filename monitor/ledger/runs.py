@@ -1,16 +1,25 @@
 """Runs and their totals as JSON and back. Every float comes back bit for bit, for `repr` is exact."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from monitor.core.attribution import ShareKind
-from monitor.core.model import Basis, Component, Instant, Method, Phase, Progress, Quality, Run
+from monitor.core.model import Basis, Component, Hold, Instant, Method, Phase, Progress, Quality, Run
 from monitor.core.snapshot import EmissionsKey, RunTotals
 
 encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+Shown = Callable[[Run], Run]
+"""A run as it is to be shown now: by another setting its user was shown otherwise."""
+
+
+def as_it_is(run: Run) -> Run:
+    """Unchanged."""
+    return run
 
 
 def rebased(instant: Instant, now: Instant) -> Instant:
@@ -30,6 +39,8 @@ def run_text(run: Run) -> str:
             "before_s": run.before_s,
             "end": _pair(run.end),
             "holds": sorted(run.holds),
+            "spells": run.spells,
+            "slices": sorted(run.slices),
             "user": run.user,
             "project": run.project,
             "launcher": run.launcher,
@@ -49,6 +60,7 @@ def totals_text(totals: RunTotals) -> str:
             "energy_j": [(*key, joules) for key, joules in totals.energy_j.items()],
             "emissions_g": [(*key, grams) for key, grams in totals.emissions_g.items()],
             "phase_j": dict(totals.phase_j),
+            "idle_j": dict(totals.idle_j),
             "unpriced_j": totals.unpriced_j,
             "recovered_j": totals.recovered_j,
             "held_s": totals.held_s,
@@ -59,15 +71,16 @@ def totals_text(totals: RunTotals) -> str:
     )
 
 
-def totals_of(run: str, totals: str) -> RunTotals:
-    """What the two texts tell. Raises ValueError for words of another version."""
+def totals_of(run: str, totals: str, shown: Shown = as_it_is) -> RunTotals:
+    """What the two texts tell; what version 1 did not know is absent. Raises ValueError for words of another one."""
     told = json.loads(totals)
     energy_j = {(Component(c), Method(m), ShareKind(s)): joules for c, m, s, joules in told["energy_j"]}
     return RunTotals(
-        run=_run(json.loads(run)),
+        run=shown(_run(json.loads(run))),
         energy_j=MappingProxyType(energy_j),
         emissions_g=emissions_of(told["emissions_g"]),
         phase_j=MappingProxyType(told["phase_j"]),
+        idle_j=MappingProxyType({Component(c): joules for c, joules in told.get("idle_j", {}).items()}),
         unpriced_j=told["unpriced_j"],
         recovered_j=told["recovered_j"],
         held_s=told["held_s"],
@@ -91,10 +104,16 @@ def on_this_boot(totals: RunTotals, now: Instant) -> RunTotals:
         start=rebased(run.start, now),
         resumed=rebased(run.resumed, now) if run.resumed else None,
         end=rebased(run.end, now) if run.end else None,
-        # A phase has no wall time; it moves with the stretch that it is of.
+        # Spells and phases have no wall time; they move with the stretch that they are of.
+        spells=tuple(_moved(spell, shift_s) for spell in run.spells),
         phases=tuple(replace(phase, since_mono_s=phase.since_mono_s + shift_s) for phase in run.phases),
     )
     return replace(totals, run=moved)
+
+
+def _moved(spell: Hold, shift_s: float) -> Hold:
+    until_s = spell.until_mono_s
+    return Hold(spell.device_id, spell.since_mono_s + shift_s, None if until_s is None else until_s + shift_s)
 
 
 def _run(told: dict[str, Any]) -> Run:
@@ -110,6 +129,8 @@ def _run(told: dict[str, Any]) -> Run:
         before_s=told["before_s"],
         end=_instant(told["end"]),
         holds=frozenset(told["holds"]),
+        spells=tuple(Hold(*spell) for spell in told.get("spells", ())),
+        slices=frozenset(told.get("slices", ())),
         user=told["user"],
         project=told["project"],
         launcher=told["launcher"],

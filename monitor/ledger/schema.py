@@ -64,7 +64,19 @@ def _begin(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (_begin,)
+def _attribute(db: sqlite3.Connection) -> None:
+    """Version 2: joules that wait to be somebody's, who used what lately, and what projects used.
+
+    `projects` and `usage` are tables of their own, for they are written when they change and not with every commit.
+    """
+    for column in ("waiting BLOB", "looks TEXT", "idle_power_w REAL", "idle_since_mono_s REAL"):
+        db.execute(f"ALTER TABLE meters ADD COLUMN {column}")
+    db.execute("ALTER TABLE meters ADD COLUMN idle_j REAL NOT NULL DEFAULT 0.0")
+    db.execute("CREATE TABLE projects (name TEXT PRIMARY KEY, totals TEXT NOT NULL) WITHOUT ROWID")
+    db.execute("CREATE TABLE usage (key INTEGER PRIMARY KEY CHECK (key = 1), mark TEXT NOT NULL, spans TEXT NOT NULL)")
+
+
+STEPS: tuple[Step, ...] = (_begin, _attribute)
 """From version n to n + 1, in order. A step that a release has seen is never changed."""
 
 

@@ -22,7 +22,7 @@ WHOLE_CHECK_BYTES = 96 * 2**20
 
 So many bytes take SQLite 0.3 s once they are in memory.
 """
-SMALL_TABLES = ("meta", "devices", "runs", "labels", "factors", "pue", "checkpoint", "meters")
+SMALL_TABLES = ("meta", "devices", "runs", "labels", "factors", "pue", "checkpoint", "meters", "projects", "usage")
 COMPANIONS = ("", "-wal", "-shm")
 
 
@@ -110,8 +110,10 @@ def _check(db: sqlite3.Connection, path: Path, whole_check_bytes: int) -> None:
         _sound(db.execute("PRAGMA quick_check(1)"))
         suspicion.unlink(missing_ok=True)
         return
+    present = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
     for table in SMALL_TABLES:
-        _sound(db.execute(f"PRAGMA quick_check({table})"))
+        if table in present:  # a file of an older version has not got all of them
+            _sound(db.execute(f"PRAGMA quick_check({table})"))
 
 
 def _sound(verdict: sqlite3.Cursor) -> None:

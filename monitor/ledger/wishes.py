@@ -19,7 +19,8 @@ class Wish:
     """A run, or all ended ones of a user but for `keep`."""
 
     run_id: str | None
-    user: str | None
+    users: tuple[str, ...]
+    """Everything that the user's runs may be filed under."""
     keep: frozenset[str]
     done: Forgotten
 
@@ -30,9 +31,9 @@ class Wishes:
     def __init__(self) -> None:
         self._waiting: deque[Wish] = deque()
 
-    def add(self, run_id: str | None, user: str | None, keep: frozenset[str]) -> Forgotten:
+    def add(self, run_id: str | None, users: tuple[str, ...], keep: frozenset[str]) -> Forgotten:
         """Ask."""
-        wish = Wish(run_id, user, keep, Future())
+        wish = Wish(run_id, users, keep, Future())
         self._waiting.append(wish)
         return wish.done
 
@@ -55,7 +56,7 @@ class Wishes:
 
 def forget(db: sqlite3.Connection, offers: Offers, wish: Wish) -> tuple[str, ...]:
     """Forget the ended runs that are meant: their ids. Raises FailureError for one that is alive, and sqlite3.Error."""
-    meant = forgetting.meant_runs(db, run_id=wish.run_id, user=wish.user)
+    meant = forgetting.meant_runs(db, run_id=wish.run_id, users=wish.users)
     ended = {name: key for key, name, marked in meant if _has_ended(offers, name, marked=marked)}
     if wish.run_id is not None and meant and wish.run_id not in ended:
         raise FailureError(f"{wish.run_id} has not ended: only an ended run can be forgotten")

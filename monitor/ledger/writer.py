@@ -4,10 +4,12 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from monitor.core.model import Device, Instant, Intensity
-from monitor.core.snapshot import RunTotals, Snapshot
-from monitor.ledger import meters, restore, runs
+from monitor.core.model import Device, Instant, Intensity, Run
+from monitor.core.snapshot import DeviceTotals, RunTotals, Snapshot
+from monitor.ledger import meters, node, runs
 from monitor.ledger.buckets import Account, Key, Sums
+from monitor.ledger.node import NodeTables
+from monitor.ledger.waits import Waits
 
 NOBODY = 0
 ADD = """INSERT INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
@@ -15,6 +17,10 @@ ADD = """INSERT INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UP
     measured_s = measured_s + excluded.measured_s"""
 _METERS = f"INSERT OR REPLACE INTO meters VALUES ({', '.join('?' * meters.COLUMNS)})"  # noqa: S608  (question marks)
 _CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)"
+
+
+FiledUnder = Callable[[Run], str]
+"""The word by which the runs of a user are found again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +49,12 @@ class Batch:
 class Writer:
     """Knows what is in the file already, so that only what changed is written."""
 
-    def __init__(self, db: sqlite3.Connection, boot_id: str, factors_end_s: float | None) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, boot_id: str, factors_end_s: float | None, filed_under: FiledUnder
+    ) -> None:
         self._db = db
         self._boot_id = boot_id
+        self._filed_under = filed_under
         self._factors_end_s = factors_end_s
         """Until when the factors of the daemon before this one were in use."""
         self.forget_what_is_known()
@@ -53,6 +62,8 @@ class Writer:
     def forget_what_is_known(self) -> None:
         """After a rollback, or a change of the file by others of this package: look everything up again."""
         self._devices: dict[str, tuple[int, Device]] = {}
+        self._waits: dict[str, Waits] = {}
+        self._node = NodeTables(self._db)
         self._runs: dict[str, tuple[int, RunTotals]] = {}
         self._labels: dict[Account, tuple[int, int]] = {}
 
@@ -68,7 +79,7 @@ class Writer:
     def _write(self, batch: Batch) -> None:
         db, snapshot = self._db, batch.snapshot
         at = snapshot.at or Instant(0.0, 0.0)
-        states = [meters.row_of(self._device(entry.device), entry) for entry in snapshot.devices.values()]
+        states = [self._state(entry, batch.forgotten) for entry in snapshot.devices.values()]
         for totals in (*batch.departed.values(), *snapshot.runs.values()):
             if totals.run.id not in batch.forgotten:
                 self._keep_run(totals)
@@ -76,7 +87,14 @@ class Writer:
         for change in batch.factors:
             self._change_factors(change)
         db.executemany(_METERS, states)
-        db.execute(_CHECKPOINT, (self._boot_id, at.mono_s, at.wall_s, restore.node_text(snapshot)))
+        self._node.write(snapshot, batch.forgotten)
+        db.execute(_CHECKPOINT, (self._boot_id, at.mono_s, at.wall_s, node.sums_text(snapshot)))
+
+    def _state(self, entry: DeviceTotals, forgotten: frozenset[str]) -> meters.Row:
+        waits = self._waits.get(entry.device.id)
+        if waits is None:
+            waits = self._waits[entry.device.id] = Waits()
+        return meters.row_of(self._device(entry.device), entry, *waits.columns(entry, forgotten))
 
     def _device(self, device: Device) -> int:
         """Key of a device, whose description is brought up to date."""
@@ -107,7 +125,7 @@ class Writer:
             "RETURNING key",
             (
                 run.id,
-                run.user,
+                self._filed_under(run),
                 run.start.wall_s,
                 run.end.wall_s if run.end else None,
                 self._boot_id,

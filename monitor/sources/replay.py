@@ -199,6 +199,7 @@ def _disguised(device: Device, ids: frozenset[str]) -> Device:
         origin=Origin.SIMULATED,
         within=PREFIX + device.within if device.within in ids else device.within,
         slices=tuple(PREFIX + part for part in device.slices),
+        lists_processes=False,  # those of the machine that it was recorded on
     )
 
 

@@ -37,8 +37,10 @@ QUEUED_TICKS = 1024
 class Supervisor:
     """Reads one source at its own pace and keeps what it said until the loop takes it."""
 
-    def __init__(self, source: Source, *, now: Now) -> None:
+    def __init__(self, source: Source, *, now: Now, phase_s: float = 0.0) -> None:
+        """`phase_s`: so long after the others it is read, to find what they said."""
         self._source = source
+        self._phase_s = phase_s
         self._now = now
         self._open = False
         self._retry_s = FIRST_RETRY_S
@@ -182,8 +184,8 @@ class Supervisor:
             readout,
             SourceHealth(
                 source=self._source.name,
-                up=bool(readout.readings) or not problem,
-                last_success=ended if readout.readings else self._health.last_success,
+                up=bool(readout.readings or readout.usages) or not problem,
+                last_success=ended if readout.readings or readout.usages else self._health.last_success,
                 read_duration_s=ended.mono_s - started.mono_s,
                 failures=tuple(sorted(self._failures.items())),
                 late_ticks=self._health.late_ticks + skipped,
@@ -193,7 +195,7 @@ class Supervisor:
         return due_s
 
     def _deadline_after(self, at: Instant) -> float:
-        return clock.next_deadline_s(at.mono_s, self._source.period_s)
+        return clock.next_deadline_s(at.mono_s - self._phase_s, self._source.period_s) + self._phase_s
 
     @property
     def health(self) -> SourceHealth:
@@ -271,9 +273,9 @@ class Supervisor:
 
     def _tell_up(self, readout: Readout, problem: str) -> None:
         if not self._answering:
-            LOG.info(
-                "%s: reading %d devices", self._source.name, len({reading.device.id for reading in readout.readings})
-            )
+            devices = len({reading.device.id for reading in readout.readings})
+            at_work = "at work" if readout.usages and not devices else f"reading {devices} devices"
+            LOG.info("%s: %s", self._source.name, at_work)
         if problem and problem != self._told:
             LOG.warning("%s: %s", self._source.name, problem)
         elif not problem and self._told and self._answering:

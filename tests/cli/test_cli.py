@@ -82,6 +82,44 @@ def test_settings_come_from_file_environment_and_flags(tmp_path: Path) -> None:
     assert "default" in origins["listen"]
 
 
+def test_privacy_is_a_table_whose_secret_is_masked(tmp_path: Path) -> None:
+    """[privacy] in the file, TRAINWATT_PRIVACY_* in the environment; the salt is never shown, also when it is wrong."""
+    file = tmp_path / "trainwatt.toml"
+    file.write_text('[privacy]\nuser = "hash"\nsalt = "from the file"\n')
+    done = command("config", "--config", str(file), env={"TRAINWATT_PRIVACY_SALT": "from outside"})
+    rows = {line.split()[0]: line.split("#")[0] for line in done.stdout.splitlines()}
+    file.write_text("[privacy]\nsalt = 4711\n")
+    wrong = command("config", "--config", str(file))
+
+    assert done.returncode == 0
+    assert ["privacy_user", "=", "hash", "file", str(file)] == rows["privacy_user"].split()
+    assert rows["privacy_salt"].split()[-1] == "environment"
+    assert "from outside" not in done.stdout + done.stderr
+    assert (2, 1) == (wrong.returncode, wrong.stderr.count("\n"))
+    assert f"privacy_salt = (hidden) (file {file}): expected a valid string" in wrong.stderr
+    assert "4711" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[privacy]\nusr = 'off'\n", "unknown key 'privacy.usr'; did you mean 'privacy.user'?"),
+        ("[privcy]\nuser = 'off'\n", "unknown key 'privcy'"),
+        ("privacy_user = 'off'\n", "unknown key 'privacy_user'; did you mean 'privacy.user'?"),
+        ("privacy = 'off'\n", "privacy is a table: write [privacy], and below it user and salt"),
+        ("[privacy]\nuser = 'of'\n", "privacy_user = 'of'"),
+    ],
+)
+def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, says: str) -> None:
+    """An unknown key with the nearest name, a value with what is expected."""
+    file = tmp_path / "trainwatt.toml"
+    file.write_text(text)
+    done = command("config", "--config", str(file))
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert says in done.stderr
+
+
 def test_an_unknown_variable_is_a_warning() -> None:
     """A TRAINWATT_ name that means nothing is warned about, with the nearest name: clusters inject such names."""
     done = command("config", env={"TRAINWATT_INTERVALL": "3"})

@@ -98,6 +98,8 @@ class FakeGpu:
     module_extra_w: float = 0.0
     """What the module draws beside the GPU."""
     mig: int = 0
+    largest_profile: int = 7
+    """Slices of the largest MIG profile; 0 = not told."""
 
     def config_line(self, gpu_index: int) -> str:
         """Return its line of the configuration."""
@@ -267,9 +269,18 @@ class FakeDriver:
         del self._processes[gpu_index, pid]
         self._write()
 
-    def mig(self, gpu_index: int, slice_index: int, instances: tuple[int, int], uuid: str, memory_bytes: int) -> None:
-        """Cut a slice off a GPU, which is in MIG mode from now on."""
-        self._slices.append(f"mig {gpu_index} {slice_index} {instances[0]} {instances[1]} {uuid} {memory_bytes}")
+    def mig(  # noqa: PLR0917  (what the line has, in its order)
+        self,
+        gpu_index: int,
+        slice_index: int,
+        instances: tuple[int, int],
+        uuid: str,
+        memory_bytes: int,
+        slices: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Cut a slice off a GPU, which is in MIG mode from now on; `slices` of its GPU and compute instance."""
+        words = (gpu_index, slice_index, *instances, uuid, memory_bytes, *slices)
+        self._slices.append(f"mig {' '.join(map(str, words))}")
         self.change_gpu(gpu_index, mig=1)
 
     # -- the truth -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,12 @@ from prometheus_client import Metric as Family
 from prometheus_client.openmetrics import parser as openmetrics_format
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from exporters.prometheus import Exposition
+from monitor.core.model import Basis, Component, Method, Quality
+from monitor.core.snapshot import ProjectTotals, Snapshot
+from monitor.core.waiting import Idle
 from monitor.metrics import METRICS, Type
+from tests.exporters.test_report_document import CPU, GPU, demo, device, snapshot, totals
 from tests.harness import need, poll
 from tests.harness.daemon import Daemon, daemon
 
@@ -86,6 +92,8 @@ def test_all_declared_is_emitted_or_conditional(served: Daemon) -> None:
     assert absent == {
         "trainwatt_overlap_energy_joules_total",  # all of its devices are parts
         "trainwatt_overlap_power_watts",
+        "trainwatt_device_idle_power_watts",  # nothing tells its processes, so that it was never seen idle
+        "trainwatt_run_idle_energy_joules_total",
         "trainwatt_device_energy_error_ratio",  # nothing is estimated
         "trainwatt_device_energy_crosscheck_ratio",  # there is one sensor to believe, and it is simulated
         "trainwatt_run_end_timestamp_seconds",  # its runs go on for ever
@@ -116,6 +124,34 @@ def test_names_follow_the_rules(metric: object) -> None:
     assert not metric.stem.endswith(("total", "info"))
     assert metric.help.endswith(".")
     assert metric.type in set(Type)
+
+
+def test_idle_and_projects_are_series() -> None:
+    """Idle joules of runs and idle power where they are known; joules and grams of projects, methods apart."""
+    entry = totals(demo(), idle_j={Component.GPU: 100.0})
+    gpu = replace(device(GPU, Component.GPU), idle=Idle(power_w=61.5), pending_j=7.0)
+    kinds = {(Component.GPU, Method.COUNTER): 5.0, (Component.CPU, Method.ESTIMATED): 2.0}
+    project = ProjectTotals(energy_j=kinds, emissions_g={(Method.COUNTER, Basis.LIFECYCLE, Quality.STATIC): 0.5})
+    known = snapshot(entry, devices={GPU: gpu, CPU: device(CPU, Component.CPU)})
+    shown = SnapshotHolder(replace(known, projects={"p": project}))
+    lines = Exposition(shown).render("")[0].decode().splitlines()
+
+    assert {
+        'trainwatt_run_idle_energy_joules_total{component="gpu",ledger="ledger-1",run="demo-1"} 100.0',
+        f'trainwatt_device_idle_power_watts{{component="gpu",device="{GPU}"}} 61.5',
+        f'trainwatt_device_pending_energy_joules{{component="gpu",device="{GPU}"}} 7.0',
+        f'trainwatt_device_pending_energy_joules{{component="cpu",device="{CPU}"}} 0.0',
+        'trainwatt_project_energy_joules_total{component="gpu",method="counter",project="p"} 5.0',
+        'trainwatt_project_energy_joules_total{component="cpu",method="estimated",project="p"} 2.0',
+        'trainwatt_project_emissions_grams_total{basis="lifecycle",method="counter",project="p",quality="static"} 0.5',
+    } == {line for line in lines if re.match(r"trainwatt_(\w*idle|project|device_pending)", line)}
+
+
+@dataclass
+class SnapshotHolder:
+    """A published snapshot."""
+
+    snapshot: Snapshot
 
 
 def test_gzip_when_asked(served: Daemon) -> None:

@@ -185,6 +185,12 @@ def test_what_is_not_known_is_null() -> None:
     assert "energy: it holds no device whose joules anything tells" in written["missing"]
 
 
+def test_idle_joules_are_told_by_component() -> None:
+    """Those whose idle power is not known are absent."""
+    assert {"gpu": 100.5} == document(totals(demo(), idle_j={Component.GPU: 100.5}))["idle_energy_j"]
+    assert {} == document()["idle_energy_j"]
+
+
 def test_idle_energy_that_is_not_known_is_null() -> None:
     """Until the idle power of a device is known its idle joules are null, never 0."""
     rows = document(intervals=[interval(0, 1, 5.0), interval(1, 2, 5.0, idle_j=2.0)])["intervals"]["rows"]

@@ -41,6 +41,7 @@ def reports(draw: st.DrawFn) -> dict[str, Any]:
         emissions_g={
             (Method.COUNTER, basis, Quality.STATIC): draw(JOULES) for basis in draw(st.sets(st.sampled_from(Basis)))
         },
+        idle_j=draw(st.dictionaries(st.sampled_from(Component), JOULES)),
         phase_j=draw(st.dictionaries(st.sampled_from(["train", "eval"]), JOULES)),
         held_s=draw(JOULES),
         duration_s=draw(st.floats(0.0, 100.0)),
@@ -111,6 +112,23 @@ def test_two_nodes_add_up() -> None:
     assert merged["node"] is merged["ledger"] is merged["intervals"] is None
     assert [one["node"] for one in merged["devices"]] == ["node-a", "node-a", "node-b", "node-b"]
     assert merged["warnings"] == []
+
+
+def test_idle_joules_add_up_where_every_part_knows_them() -> None:
+    """A component of which one node does not know the idle power has no idle joules in the whole."""
+    first = totals(demo(), idle_j={Component.GPU: 100.0, Component.CPU: 10.0})
+    merged = merge([on("node-a", entry=first), on("node-b", entry=totals(demo(), idle_j={Component.GPU: 50.0}))])
+
+    assert {"gpu": 150.0} == merged["idle_energy_j"]
+
+
+def test_an_older_report_without_idle_joules_is_merged() -> None:
+    """It says nothing of them, so that the whole does not either."""
+    older = {name: value for name, value in on("node-a").items() if name != "idle_energy_j"}
+    merged = merge([older, on("node-b", entry=totals(demo(), idle_j={Component.GPU: 50.0}))])
+
+    assert {} == merged["idle_energy_j"]
+    assert {} == parse_report(json.dumps(older).encode(), "it")["idle_energy_j"]
 
 
 def test_a_run_goes_on_while_one_node_has_it() -> None:

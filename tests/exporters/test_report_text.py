@@ -84,11 +84,38 @@ def test_energy_is_told_by_method_share_phase_and_step() -> None:
         "    11.20 kJ per step, 11.20 J per token",
         "  1.14 kJ (316.7 mWh), ESTIMATED",
         "    CPU          1.14 kJ  ESTIMATED, not measured; held alone",
+        "  held alone: all that the device used in that time, idle or not",
+        "  split equally: nothing told what each of its runs used",
         "  by phase, all of these together",
         "    train                        9.00 kJ        72.9 %",
         "    eval                         1.00 kJ         8.1 %",
         "    (no phase told)              2.34 kJ          19 %",
     ]
+
+
+def test_idle_joules_and_the_rights_of_shares_are_told() -> None:
+    """How much of it is idle, by component; what each kind of share means, in a line where there is one."""
+    entry = totals(
+        demo(progress=Progress()),
+        energy_j={
+            (Component.GPU, Method.COUNTER, ShareKind.USAGE): 9_000.0,
+            (Component.GPU, Method.COUNTER, ShareKind.SLICE): 800.0,
+            (Component.CPU, Method.COUNTER, ShareKind.USAGE): 500.0,
+        },
+        idle_j={Component.CPU: 120.0, Component.GPU: 1_000.0},
+    )
+    lines = section(report_text(document(entry)), "Energy")
+
+    assert [
+        "    GPU          9.00 kJ  measured by an energy counter; shared, split by use",
+        "    GPU          800.0 J  measured by an energy counter; shared, split by slices",
+        "    CPU          500.0 J  measured by an energy counter; shared, split by use",
+        "  of it idle: GPU 1.00 kJ, CPU 120.0 J (drawn by its devices even without any work)",
+    ] == lines[1:5]
+    assert [line.partition(":")[0] for line in lines[5:]] == ["  split by use", "  split by slices"]
+    assert "proportional to power" in report_text(document(entry))
+    assert "of it idle" not in report_text(document())
+    assert "held alone: all" not in report_text(document())
 
 
 def test_grams_carry_basis_quality_zone_provider_and_pue() -> None:

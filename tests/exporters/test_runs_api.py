@@ -14,10 +14,32 @@ import pytest
 from exporters.http import bind, serving
 from exporters.report_model import json_schema
 from exporters.reports import Reports
-from monitor.core.model import Intensity, LedgerHealth, LedgerState, Phase
-from monitor.core.snapshot import Interval, RunTotals, Snapshot
+from monitor.core.model import (
+    Basis,
+    Component,
+    DeviceProcess,
+    Intensity,
+    LedgerHealth,
+    LedgerState,
+    Method,
+    Phase,
+    Processes,
+    Quality,
+)
+from monitor.core.snapshot import Interval, ProjectTotals, RunTotals, Snapshot
+from monitor.core.waiting import Idle, Look
 from monitor.errors import FailureError
-from tests.exporters.test_report_document import GERMANY, START_S, demo, interval, moment, snapshot, totals
+from tests.exporters.test_report_document import (
+    GERMANY,
+    GPU,
+    START_S,
+    demo,
+    device,
+    interval,
+    moment,
+    snapshot,
+    totals,
+)
 
 HOSTILE = "a/b c@d?#%41<img src=x onerror=alert(1)>\N{SNOWMAN}"
 
@@ -196,6 +218,39 @@ def test_the_snapshot_tells_the_ledger_and_what_is_new_of_runs() -> None:
     assert {"train": 9.0} == whole["runs"][0]["phase_energy_j"]
     assert (60, 0.5) == (whole["runs"][0]["progress"]["steps"], whole["runs"][0]["measured_time_ratio"])
     assert 5.0 == whole["runs"][0]["recovered_energy_j"]
+
+
+def test_the_snapshot_tells_who_shares_what() -> None:
+    """Idle power, joules that wait, slices with their part, processes, the runs on a device, and projects."""
+    gpu = device(GPU, Component.GPU, slices=("MIG-1", "MIG-2"), slice_ratios=(3 / 7, 4 / 7))
+    looks = (
+        Look(0.0, 5.0, ((7, 0.5),), (("demo-1", 0.5), ("", None))),
+        Look(5.0, 9.0, ((7, 0.4),)),
+    )
+    working = Processes(device_id=GPU, at=moment(9.0), processes=(DeviceProcess(pid=7, slice_id="MIG-2"),))
+    gpu = replace(gpu, pending_j=9.0, idle=Idle(power_w=61.5), looks=looks, processes=working)
+    entry = replace(LIVE, run=replace(LIVE.run, slices=frozenset({"MIG-2"})), idle_j={Component.GPU: 3.0})
+    project = ProjectTotals(
+        energy_j={(Component.GPU, Method.COUNTER): 5.0},
+        emissions_g={(Method.COUNTER, Basis.LIFECYCLE, Quality.STATIC): 0.5},
+    )
+    published = replace(snapshot(entry, devices={GPU: gpu}), projects={"llm": project})
+    with served(history=None, published=published) as url:
+        whole = get(f"{url}/api/v1/snapshot")[1]
+    shown = whole["devices"][0]
+
+    assert (61.5, 9.0) == (shown["idle_power_w"], shown["pending_energy_j"])
+    assert (["MIG-1", "MIG-2"], [3 / 7, 4 / 7]) == (shown["slices"], shown["slice_ratios"])
+    assert [{"pid": 7, "memory_bytes": None, "sm_utilization_ratio": None, "slice": "MIG-2"}] == shown["processes"]
+    assert [("demo-1", 0.5), ("", None)] == [(user["run"], user["sm_utilization_ratio"]) for user in shown["users"]]
+    assert (["MIG-2"], {"gpu": 3.0}) == (whole["runs"][0]["slices"], whole["runs"][0]["idle_energy_j"])
+    assert [
+        {
+            "project": "llm",
+            "energy_j": [{"component": "gpu", "method": "counter", "energy_j": 5.0}],
+            "emissions_g": [{"method": "counter", "basis": "lifecycle", "quality": "static", "emissions_g": 0.5}],
+        }
+    ] == whole["projects"]
 
 
 def test_an_unknown_run_of_a_node_without_runs_says_where_to_look() -> None:

@@ -1,15 +1,17 @@
 """What is forgotten leaves the file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from monitor.core.model import Phase
+from monitor.core.model import Phase, RunUse, Usage
+from monitor.core.waiting import Look
 from monitor.errors import FailureError
 from tests.ledger.counting import Count
 from tests.ledger.test_upkeep import node_j
 
-SECRETS = (b"name of whisper", b"eve-the-user", b"hush-tag", b"remembered-words", b"secret-phase", b"classified")
+SECRETS = (b"name of whisper", b"eve-the-user", b"hush-tag", b"remembered-words", b"secret-phase")
 
 
 def secretive(count: Count, run_id: str = "whisper") -> None:
@@ -17,7 +19,6 @@ def secretive(count: Count, run_id: str = "whisper") -> None:
     count.begin(
         run_id,
         user="eve-the-user",
-        project="classified",
         tags=(("k", "hush-tag"),),
         phases=(Phase("secret-phase", count.mono_s),),
         memory="remembered-words",
@@ -30,7 +31,7 @@ def contents(directory: Path) -> bytes:
 
 
 def test_no_word_of_it_is_left_and_its_joules_are_nobodys(tmp_path: Path) -> None:
-    """Its name, user, project, tags, phases and memory are in no file any more; all joules are as before."""
+    """Its name, user, tags, phases and memory are in no file any more; all joules are as before."""
     count = Count()
     ledger = count.open(tmp_path)
     secretive(count)
@@ -56,6 +57,37 @@ def test_no_word_of_it_is_left_and_its_joules_are_nobodys(tmp_path: Path) -> Non
     assert others == same
     assert pytest.approx(before_j, rel=1e-12) == after_j
     assert () == ledger.history.intervals("whisper")
+
+
+def test_who_used_what_lately_does_not_name_it(tmp_path: Path) -> None:
+    """Looks and usages of the last seconds stay, without its id; the other's is still in them."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    for run_id in ("whisper", "other"):
+        count.begin(run_id)
+    count.keep(ledger, 2)
+    count.end("whisper")
+    shown = count.turn()
+    at = count.now()
+    looks = (Look(at.mono_s - 5.0, at.mono_s, ((7, 0.5),), (("whisper", 0.5), ("other", 0.25))),)
+    usages = (Usage(start=at, end=at, runs=(RunUse("whisper", 1.0, 1), RunUse("other", 2.0, 2)), mark="m"),)
+    entry = replace(shown.devices["GPU-a"], looks=looks)
+    shown = replace(shown, devices={**shown.devices, "GPU-a": entry}, usages=usages, usage_mark="m")
+    ledger.offer(shown)
+    ledger.commit()
+    named = contents(tmp_path)
+    ledger.forget(run_id="whisper")
+    ledger.commit()
+    ledger.offer(replace(shown, booked=()))
+    ledger.commit()
+    ledger.close()
+    after = count.open(tmp_path)
+    after.close()
+
+    assert b"whisper" in named
+    assert b"whisper" not in contents(tmp_path)
+    assert (("", 0.5), ("other", 0.25)) == after.first.devices["GPU-a"].looks[0].users
+    assert (RunUse("other", 2.0, 2),) == after.first.usages[0].runs
 
 
 def test_a_live_run_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Where a ledger may be, who holds it, and what becomes of a file that is not as it should be."""
 
 import contextlib
+import json
 import logging
 import os
 import random
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from monitor.core.model import LedgerState
+from monitor.core.model import LedgerState, Method
+from monitor.core.waiting import Idle
 from monitor.errors import FailureError
 from monitor.ledger import schema, store
 from tests.harness import need
-from tests.ledger.counting import Count
+from tests.ledger.counting import Count, total_j
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -236,6 +238,34 @@ def test_an_older_file_is_migrated(tmp_path: Path) -> None:
     assert [1, 2] == done
     assert [("r1",)] == runs
     assert len(steps) == version
+
+
+def test_a_ledger_of_version_1_goes_on(tmp_path: Path) -> None:
+    """Its count is as it was to the bit, what it did not know is absent, and it is kept on in the new tables."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:
+        db.executescript((Path(__file__).parent / "version1.sql").read_text())
+        devices = dict(db.execute("SELECT id, counter_j FROM meters JOIN devices ON key = device").fetchall())
+        totals = {name: json.loads(text)["energy_j"] for name, text in db.execute("SELECT id, totals FROM runs")}
+    count = Count(mono_s=1016.0)
+    ledger = count.open(tmp_path)
+    first, ended = ledger.first, ledger.history.find("ended")
+    count.runs = [first.runs["alive"].run]
+    count.keep(ledger, 3)
+    goes_on = total_j(count.snapshot, "alive")
+    ledger.close()
+    again = count.open(tmp_path)
+    again.close()
+
+    assert devices == {device_id: entry.energy_j[Method.COUNTER] for device_id, entry in first.devices.items()}
+    assert {((), (), Idle())} == {(entry.waiting, entry.looks, entry.idle) for entry in first.devices.values()}
+    assert totals == {
+        name: [[*key, joules] for key, joules in one.energy_j.items()] for name, one in first.runs.items()
+    }
+    assert {((), frozenset())} == {(one.run.spells, one.run.slices) for one in first.runs.values()}
+    assert {} == first.projects
+    assert ((), "") == (first.usages, first.usage_mark)
+    assert ended == first.runs["ended"]
+    assert goes_on == total_j(again.first, "alive")
 
 
 def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:

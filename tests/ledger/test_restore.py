@@ -6,9 +6,25 @@ from pathlib import Path
 import pytest
 
 from monitor.core.meter import Meter
-from monitor.core.model import Instant, Method, Phase, Progress, Telemetry
-from monitor.core.snapshot import Snapshot
+from monitor.core.model import (
+    Basis,
+    Component,
+    Hold,
+    Instant,
+    Method,
+    Phase,
+    Progress,
+    Quality,
+    RunUse,
+    Usage,
+)
+from monitor.core.snapshot import DeviceTotals, ProjectTotals, Snapshot
+from monitor.core.waiting import Idle, Look, Waiting
+from monitor.ledger.ledger import Ledger
 from tests.ledger.counting import BOOT, POLICY, Count, rows_j, total_j
+from tests.ledger.test_upkeep import node_j
+
+OF_THE_MOMENT = ("telemetry", "telemetry_at", "power_w", "processes", "ratios")
 
 
 def restart(count: Count, directory: Path, *, boot_id: str = BOOT) -> Snapshot:
@@ -16,6 +32,73 @@ def restart(count: Count, directory: Path, *, boot_id: str = BOOT) -> Snapshot:
     ledger = count.open(directory, boot_id=boot_id)
     ledger.close()
     return ledger.first
+
+
+def waiting_at(count: Count, number: int, energy_j: float) -> Waiting:
+    """What one device used in the last second."""
+    return Waiting(
+        start_mono_s=count.mono_s - 1.0,
+        end_mono_s=count.mono_s,
+        wall_offset_s=count.wall_offset_s + 0.1,
+        energy_j=energy_j,
+        method=list(Method)[number % 4],
+        is_seen=number % 2 == 0,
+        is_timed=number % 3 != 0,
+        recovered=number % 5 == 0,
+    )
+
+
+def keep_waiting(count: Count, ledger: Ledger, turns: int) -> Snapshot:
+    """So many turns, each committed; what GPU-a uses waits for up to four of them, as do its looks and the usages."""
+    waiting: list[Waiting] = []
+    looks: tuple[Look, ...] = ()
+    usages: tuple[Usage, ...] = ()
+    projects = {"none": ProjectTotals()}
+    settled_j = 0.0
+    shown = count.snapshot
+    for number in range(turns):
+        before = count.snapshot.devices["GPU-a"]
+        entry = count.turn().devices["GPU-a"]
+        new_j = sum(entry.energy_j.values()) - sum(before.energy_j.values())
+        waiting.append(waiting_at(count, number, new_j))
+        while len(waiting) > 4:
+            settled_j += waiting.pop(0).energy_j
+        at = count.now()
+        if number % 3 == 0:
+            users = None if number % 2 else (("r1", None), ("", 0.1 + 0.2))
+            looks = (*looks, Look(at.mono_s - 5.0, at.mono_s, ((4711, 1 / 3), (4712, None)), users))[-2:]
+            used = (RunUse("r1", 1 / 3, 2**40), RunUse("r2", 0.0, 0, 0.1))
+            span = Usage(
+                start=Instant(at.mono_s - 5.0, at.wall_s - 5.0), end=at, cpu_s=0.7, runs=used, mark=f"m{number}"
+            )
+            usages = (*usages, replace(span, cpu_capacity_s=10.1, memory_bytes=2**41))[-2:]
+        runs = {run_id: replace(one, idle_j={Component.GPU: number / 3}) for run_id, one in count.snapshot.runs.items()}
+        project = ProjectTotals(
+            energy_j={(Component.GPU, Method.COUNTER): number / 7},
+            emissions_g={(Method.COUNTER, Basis.DIRECT, Quality.STATIC): number / 9},
+        )
+        waits = replace(
+            entry,
+            attributed_j=0.0,
+            unattributed_j=settled_j,
+            pending_j=sum(one.energy_j for one in waiting),
+            waiting=tuple(waiting),
+            looks=looks,
+            idle=Idle(61.0 / 3, at.mono_s - 0.3, 10.0 / 3),
+        )
+        projects = {**projects, f"p{number % 2}": project}
+        shown = replace(
+            count.snapshot,
+            devices={**count.snapshot.devices, "GPU-a": waits},
+            runs=runs,
+            projects=projects,
+            usages=usages,
+            usage_mark=usages[-1].mark,
+            booked=(),
+        )
+        ledger.offer(shown)
+        ledger.commit()
+    return shown
 
 
 def test_a_new_ledger_begins_a_count(tmp_path: Path) -> None:
@@ -48,12 +131,68 @@ def test_the_count_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert {run_id: replace(totals, power_w=None) for run_id, totals in before.runs.items()} == after.runs
     for device_id, entry in before.devices.items():
         restored = after.devices[device_id]
-        lasting = replace(entry, telemetry=Telemetry(), telemetry_at=None, power_w=None, meter=restored.meter)
+        momentary = DeviceTotals(device=entry.device, energy_j={}, last_at=entry.last_at)
+        lasting = replace(entry, **{name: getattr(momentary, name) for name in OF_THE_MOMENT}, meter=restored.meter)
 
         assert lasting == restored
     assert () == after.booked
     assert after.at is None
     assert count.now() == after.resumed_at
+
+
+@pytest.mark.parametrize("turns", [1, 4, 5, 13])
+def test_what_waits_comes_back_bit_for_bit(tmp_path: Path, turns: int) -> None:
+    """Joules that wait, looks, idle power, idle joules, spells, slices, projects and usages."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    spells = (Hold("GPU-a", 0.1 + 0.2, None), Hold("GPU-b", 1 / 3, 2 / 3))
+    run = count.begin("r1", spells=spells, slices=frozenset({"MIG-2", "MIG-1"}))
+    count.keep(ledger)
+    before = keep_waiting(count, ledger, turns)
+    ledger.close()
+    after = restart(count, tmp_path)
+    known, restored = before.devices["GPU-a"], after.devices["GPU-a"]
+
+    assert (known.waiting, known.looks, known.idle) == (restored.waiting, restored.looks, restored.idle)
+    assert known.pending_j == restored.pending_j
+    assert ((), (), Idle()) == _waits(after.devices["GPU-b"])
+    assert run == after.runs["r1"].run
+    assert before.runs["r1"].idle_j == after.runs["r1"].idle_j
+    assert before.projects == after.projects
+    assert before.usages == after.usages
+    assert before.usage_mark == after.usage_mark
+
+
+def _waits(entry: DeviceTotals) -> tuple[object, ...]:
+    return entry.waiting, entry.looks, entry.idle
+
+
+def test_on_another_boot_nobody_can_tell_whose_it_was(tmp_path: Path) -> None:
+    """What waited is nobody's, in the count and in the rows; how little a device draws idle is known on."""
+    count = Count(mono_s=50_000.0)
+    ledger = count.open(tmp_path)
+    count.begin("r1", spells=(Hold("GPU-a", count.mono_s + 2.0, count.mono_s + 3.0), Hold("GPU-b", count.mono_s)))
+    count.keep(ledger, 2)
+    rows_before_j = node_j(tmp_path)
+    before = keep_waiting(count, ledger, 13)
+    ledger.close()
+    wall_s = count.now().wall_s + 100.0
+    count.mono_s, count.wall_offset_s = 30.0, wall_s - 30.0
+    count.runs = []
+    ledger = count.open(tmp_path, boot_id="boot-2")
+    after, run = ledger.first, ledger.runs[0].run
+    ledger.offer(after)
+    ledger.commit()
+    ledger.close()
+    known, restored = before.devices["GPU-a"], after.devices["GPU-a"]
+
+    assert (0.0, (), ()) == (restored.pending_j, restored.waiting, restored.looks)
+    assert known.unattributed_j + known.pending_j == restored.unattributed_j
+    assert pytest.approx(known.pending_j, rel=1e-12) == node_j(tmp_path) - rows_before_j
+    assert Idle(power_w=known.idle.power_w) == restored.idle
+    assert ((), "") == (after.usages, after.usage_mark)
+    assert before.projects == after.projects
+    assert (Hold("GPU-a", -83.0, -82.0), Hold("GPU-b", -85.0)) == run.spells
 
 
 def test_a_counter_that_outlives_us_keeps_its_baseline(tmp_path: Path) -> None:

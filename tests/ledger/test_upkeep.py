@@ -1,6 +1,7 @@
 """Old rows are made fewer, and very old ones go."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,27 @@ def test_rows_of_two_days_ago_are_merged_and_no_joule_is_lost(tmp_path: Path) ->
     for run_id, joules in before_j.items():
         assert pytest.approx(joules, rel=1e-12) == rows_j(rows[run_id])
         assert {300.0} == {row.end_wall_s - row.start_wall_s for row in rows[run_id]}
+
+
+def test_idle_joules_are_kept_with_their_rows(tmp_path: Path) -> None:
+    """What of a run's joules is idle is in its rows, before and after they are merged."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    count.begin("r1")
+    for _ in range(40):
+        shown = count.turn(30.0)
+        booked = tuple(row._replace(idle_j=row.energy_j / 4) for row in shown.booked)
+        ledger.offer(replace(shown, booked=booked))
+    ledger.commit()
+    fine = ledger.history.intervals("r1")
+    count.mono_s += 3 * DAY_S
+    tend(ledger)
+    merged = ledger.history.intervals("r1")
+    ledger.close()
+
+    assert len(merged) < len(fine)
+    for rows in (fine, merged):
+        assert pytest.approx(total_j(count.snapshot, "r1") / 4, rel=1e-12) == sum(row.idle_j for row in rows)
 
 
 def test_a_merge_adds_to_what_is_there(tmp_path: Path) -> None:

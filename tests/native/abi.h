@@ -124,6 +124,25 @@ struct process_utilization {
     unsigned int decoder_percent;
 };
 
+/* Of a MIG device: what it shares with others, and the slices of its GPU and compute instance. */
+struct device_attributes {
+    unsigned int multiprocessors;
+    unsigned int shared_engines[5];
+    unsigned int gpu_slices;
+    unsigned int compute_slices;
+    unsigned long long memory_mib;
+};
+
+struct profile_info {
+    unsigned int id;
+    unsigned int is_p2p_supported;
+    unsigned int slices;
+    unsigned int instances;
+    unsigned int multiprocessors;
+    unsigned int engines[5];
+    unsigned long long memory_mib;
+};
+
 struct protected_memory {
     unsigned long long protected_kib;
     unsigned long long unprotected_kib;
@@ -135,6 +154,8 @@ _Static_assert(sizeof(struct pci_info) == 68, "nvmlPciInfo_t");
 _Static_assert(sizeof(struct memory_info_v2) == (MEMORY_INFO_VERSION_2 & 0xFFFF), "c_nvmlMemory_v2_t");
 _Static_assert(sizeof(struct temperature) == (TEMPERATURE_VERSION_1 & 0xFFFF), "c_nvmlTemperature_v1_t");
 _Static_assert(sizeof(struct process_utilization) == 32, "c_nvmlProcessUtilizationSample_t");
+_Static_assert(sizeof(struct device_attributes) == 40, "c_nvmlDeviceAttributes");
+_Static_assert(sizeof(struct profile_info) == 48, "c_nvmlGpuInstanceProfileInfo_t");
 #ifdef PROCESS_ABI_32
 _Static_assert(sizeof(struct process_info) == 32, "535-era nvmlProcessInfo_t");
 #else

@@ -14,7 +14,7 @@
  *   field_fault FIELD_ID N|* CODE [T0 T1]
  *   latency SYMBOL|* N|* SECONDS [T0 T1]
  *   process N PID MEMORY_BYTES [SM_PERCENT [T0 T1 [GI CI]]]
- *   mig N SLICE GI CI UUID MEMORY_BYTES
+ *   mig N SLICE GI CI UUID MEMORY_BYTES [GPU_SLICES COMPUTE_SLICES]
  */
 #include "config.h"
 
@@ -43,7 +43,7 @@ static const struct {
     NUMBER(counter_period_s), NUMBER(counter_phase_s), NUMBER(counter_gain), NUMBER(base_mj),
     NUMBER(power_gain), NUMBER(average_window_s), NUMBER(average_period_s),
     NUMBER(instant_window_s), NUMBER(instant_period_s),
-    NUMBER(scopes), NUMBER(memory_share), NUMBER(module_extra_w), NUMBER(mig),
+    NUMBER(scopes), NUMBER(memory_share), NUMBER(module_extra_w), NUMBER(mig), NUMBER(largest_profile),
     NUMBER(utilization), NUMBER(temperature_c), NUMBER(reasons),
 #undef NUMBER
 };
@@ -67,6 +67,7 @@ static void gpu_defaults(struct gpu *gpu, int index) {
     gpu->scopes = 1 << SCOPE_GPU;
     gpu->memory_share = 0.25;
     gpu->temperature_c = 40;
+    gpu->largest_profile = 7;
 }
 
 /* Room for one more zeroed item. The array doubles when its length is a power of two. */
@@ -214,6 +215,8 @@ static void parse_mig(struct config *config, struct line *line) {
         .gpu_instance = (unsigned int)number(line, 3),
         .compute_instance = (unsigned int)number(line, 4),
         .memory_bytes = (unsigned long long)number(line, 6),
+        .gpu_slices = (unsigned int)number_or(line, 7, 0),
+        .compute_slices = (unsigned int)(line->count > 7 ? number(line, 8) : 0),
     };
     copy(parsed.uuid, sizeof parsed.uuid, word(line, 5), line);
     if (!(slice >= 0 && slice < MAX_MIG)) line->bad = true;

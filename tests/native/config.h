@@ -34,6 +34,8 @@ struct mig_slice {
     unsigned int gpu_instance;
     unsigned int compute_instance;
     unsigned long long memory_bytes;
+    unsigned int gpu_slices; /* 0: not told */
+    unsigned int compute_slices;
     char uuid[96];
 };
 
@@ -63,6 +65,7 @@ struct gpu {
     double memory_share;
     double module_extra_w;
     double mig;
+    double largest_profile; /* slices of the largest MIG profile; 0: not told */
     double utilization;
     double temperature_c;
     double reasons;

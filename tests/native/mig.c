@@ -53,3 +53,26 @@ EXPORT nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t slice, unsigned 
     *id = call.gpu->slices[call.mig].compute_instance;
     return NVML_SUCCESS;
 }
+
+EXPORT nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t slice, struct device_attributes *attributes) {
+    HANDLE_CALL(slice);
+    if (!attributes) return NVML_ERROR_INVALID_ARGUMENT;
+    if (call.mig == NOT_MIG) return NVML_ERROR_NOT_SUPPORTED;
+    const struct mig_slice *told = &call.gpu->slices[call.mig];
+    *attributes = (struct device_attributes){
+        .gpu_slices = told->gpu_slices,
+        .compute_slices = told->compute_slices,
+        .memory_mib = told->memory_bytes >> 20,
+    };
+    return NVML_SUCCESS;
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned int profile,
+                                                        struct profile_info *info) {
+    static const unsigned int slices[] = {1, 2, 3, 4, 7, 8, 6}; /* NVML_GPU_INSTANCE_PROFILE_* */
+    GPU_CALL(device);
+    if (!info || profile >= sizeof slices / sizeof *slices) return NVML_ERROR_INVALID_ARGUMENT;
+    if (call.gpu->mig == 0 || slices[profile] > call.gpu->largest_profile) return NVML_ERROR_NOT_SUPPORTED;
+    *info = (struct profile_info){.id = profile, .slices = slices[profile]};
+    return NVML_SUCCESS;
+}

@@ -184,6 +184,21 @@ def test_a_value_that_is_absent_is_a_dash_with_a_reason(daemon: Daemon, opened: 
     assert "1 device gave no reading" in _text(opened.page, "#legend")
 
 
+def test_idle_power_and_joules_that_wait_are_shown(daemon: Daemon, opened: Opened) -> None:
+    """Where it is known how little a device draws, and while it is not known whose its last joules are."""
+
+    def wait(document: dict[str, Any]) -> None:
+        document["devices"][0] |= {"idle_power_w": 61.5, "pending_energy_j": 7200.0}
+        document["devices"][1] |= {"idle_power_w": None, "pending_energy_j": 0.0}
+
+    opened.page.route("**/api/v1/snapshot", _altered(wait))
+    _live(opened.page, daemon.url)
+    rows = [row.replace("\u00a0", " ") for row in opened.page.locator("#devices tbody tr").all_inner_texts()]
+
+    assert 1 == sum("idle 61.5 W" in row for row in rows)
+    assert 1 == sum("+ 2.00 Wh pending" in row for row in rows)
+
+
 def test_what_lies_within_another_device_is_shown_and_not_added(daemon: Daemon, opened: Opened) -> None:
     """A device within another has its row, is no band of the chart, and is named among what is not included."""
 

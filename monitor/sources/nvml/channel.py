@@ -62,7 +62,6 @@ def channels_of(handle: Handle, info: GpuInfo) -> list[Channel]:
     On a superchip the plain counter counts the whole module (GPU and CPU), so that the GPU is read by scope and the
     module overlaps; where only the module answers, it is the part.
     """
-    slices = _optional(driver.mig_slices, handle) or ()
     main = Device(
         id=info.uuid,
         component=Component.GPU,
@@ -70,7 +69,6 @@ def channels_of(handle: Handle, info: GpuInfo) -> list[Channel]:
         model=info.model,
         index=str(info.index),
         max_power_w=_max_power_w(handle),
-        slices=slices,
     )
     scoped = {scope: (_optional(_by_scope(driver.average_power_w, scope), handle) or 0.0) > 0.0 for scope in Scope}
     if not scoped[Scope.MODULE]:
@@ -102,7 +100,6 @@ def _around(main: Device, component: Component, device_id: str, *, within: str =
         model=main.model,
         index=main.index,
         max_power_w=DEFAULT_MODULE_MAX_POWER_W if whole else main.max_power_w,
-        slices=() if within else main.slices,
         within=within,
     )
 

@@ -132,6 +132,11 @@ def memory_used_bytes(handle: Handle) -> int:
         return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
 
 
+def memory_total_bytes(handle: Handle) -> int:
+    """Of nvmlDeviceGetMemoryInfo."""
+    return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+
+
 def temperature_c(handle: Handle) -> float:
     """nvmlDeviceGetTemperatureV, or nvmlDeviceGetTemperature on drivers that have not got it yet."""
     try:
@@ -140,18 +145,40 @@ def temperature_c(handle: Handle) -> float:
         return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
 
 
-def mig_slices(handle: Handle) -> tuple[str, ...]:
-    """UUIDs of the MIG devices of a GPU; none where MIG is off. They have no power or energy of their own."""
+def mig_handles(handle: Handle) -> list[Handle]:
+    """Handles of the MIG devices of a GPU; none where MIG is off. They have no power or energy of their own."""
     current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
     if current != pynvml.NVML_DEVICE_MIG_ENABLE:
-        return ()
+        return []
     slices = []
     for slot in range(int(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
         try:
-            slices.append(str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot))))
+            slices.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot))
         except pynvml.NVMLError_NotFound:
             continue  # an empty slot
-    return tuple(slices)
+    return slices
+
+
+def mig_uuid(slice_handle: Handle) -> str:
+    """UUID of a MIG device (nvmlDeviceGetUUID)."""
+    return str(pynvml.nvmlDeviceGetUUID(slice_handle))
+
+
+def mig_instances(slice_handle: Handle) -> tuple[int, int]:
+    """What a list of processes calls a MIG device (nvmlDeviceGetGpuInstanceId, GetComputeInstanceId)."""
+    gpu_instance = int(pynvml.nvmlDeviceGetGpuInstanceId(slice_handle))
+    return gpu_instance, int(pynvml.nvmlDeviceGetComputeInstanceId(slice_handle))
+
+
+def mig_size(slice_handle: Handle) -> tuple[int, int, int]:
+    """nvmlDeviceGetAttributes_v2: slices of its GPU instance, of its compute instance, and its memory in bytes."""
+    told = pynvml.nvmlDeviceGetAttributes_v2(slice_handle)
+    return int(told.gpuInstanceSliceCount), int(told.computeInstanceSliceCount), int(told.memorySizeMB) * 2**20
+
+
+def profile_slices(handle: Handle, profile: int) -> int:
+    """nvmlDeviceGetGpuInstanceProfileInfo: slices of one profile, if the GPU has it."""
+    return int(pynvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, profile, version=1).sliceCount)
 
 
 def _field(handle: Handle, field_id: int, scope: Scope) -> Any:

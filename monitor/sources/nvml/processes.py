@@ -1,11 +1,13 @@
 """Which processes have work on a GPU, and how much (nvmlDeviceGetComputeRunningProcesses_v3, GetProcessUtilization)."""
 
 import ctypes
+from collections.abc import Iterable, Sequence
 
 import pynvml
 
 from monitor.core.model import DeviceProcess
 from monitor.sources.nvml.driver import Handle
+from monitor.sources.nvml.mig import Slice
 
 UNKNOWN_MEMORY = 2**64 - 1
 SPARE = 8
@@ -36,21 +38,51 @@ class ProcessReader:
         self._layout = _layout()
         self._last_seen_us: dict[str, int] = {}
 
-    def read(self, handle: Handle, device_id: str) -> tuple[DeviceProcess, ...]:
-        """Processes by pid, with memory and mean SM utilisation since the last call.
+    def probe(self, handle: Handle, slices: Sequence[Slice] = ()) -> None:
+        """Raise NVMLError where the driver does not list processes; the samples are left for the first `read`."""
+        self._listed(handle, slices)
 
+    def read(self, handle: Handle, device_id: str, slices: Sequence[Slice] = ()) -> tuple[DeviceProcess, ...]:
+        """Processes by pid, with memory, slice and mean SM utilisation since the last call.
+
+        Those that ended meanwhile are among them, if they worked; without memory, for they have none any more.
         Raises NVMLError where the driver does not list processes. The driver's ring of utilisation samples is
         overwritten after 10 s: to miss none, call more often.
         """
         utilization = self._utilization(handle, device_id)
-        memory: dict[int, int | None] = {}
-        for process in self._running(handle):
+        memory: dict[tuple[int, str], int | None] = {}
+        for process, slice_id in self._listed(handle, slices):
             known = process.memory_bytes != UNKNOWN_MEMORY
-            memory[process.pid] = (memory.get(process.pid) or 0) + process.memory_bytes if known else None
+            key = (process.pid, slice_id)
+            memory[key] = (memory.get(key) or 0) + process.memory_bytes if known else None
+        ended = utilization.keys() - {pid for pid, _slice_id in memory}
+        memory.update(((pid, ""), None) for pid in ended)
         return tuple(
-            DeviceProcess(pid=pid, memory_bytes=memory[pid], sm_utilization_ratio=utilization.get(pid))
-            for pid in sorted(memory)
+            DeviceProcess(
+                pid=pid,
+                memory_bytes=memory[pid, slice_id],
+                sm_utilization_ratio=utilization.get(pid),
+                slice_id=slice_id,
+            )
+            for pid, slice_id in sorted(memory)
         )
+
+    def _listed(self, handle: Handle, slices: Sequence[Slice]) -> Iterable[tuple[_Process, str]]:
+        """Every process with its slice.
+
+        The list of a divided GPU is only for some ("aggregate information, only if the caller has appropriate
+        privileges", nvml.h), so each slice is asked. Where they do not tell, as under a vGPU host, the whole does.
+        """
+        try:
+            if slices:
+                return [(process, one.id) for one in slices for process in self._running(one.handle)]
+        except pynvml.NVMLError:
+            pass  # taken apart, or not for us: the GPU itself says what is wrong, if anything is
+        by_instances = {one.instances: one.id for one in slices}
+        return [
+            (process, by_instances.get((process.gpu_instance, process.compute_instance), ""))
+            for process in self._running(handle)
+        ]
 
     def _running(self, handle: Handle) -> list[_Process]:
         ask = pynvml.nvmlLib.nvmlDeviceGetComputeRunningProcesses_v3
@@ -67,16 +99,23 @@ class ProcessReader:
         return []
 
     def _utilization(self, handle: Handle, device_id: str) -> dict[int, float]:
-        """Mean SM utilisation 0..1 by pid over the samples since the last call; none where the driver has none."""
+        """Mean SM utilisation 0..1 by pid over the samples since the last call; none where the driver has none.
+
+        There is a sample of a process where it worked, so that the mean is over the moments that any was taken at.
+        """
         try:
             samples = pynvml.nvmlDeviceGetProcessUtilization(handle, self._last_seen_us.get(device_id, 0))
         except pynvml.NVMLError:
             return {}  # no new samples (NOT_FOUND), or none at all (MIG): unknown, not idle
+        last_us = self._last_seen_us.get(device_id, 0)
         by_pid: dict[int, list[float]] = {}
+        moments = set()
         for sample in samples:
-            self._last_seen_us[device_id] = max(self._last_seen_us.get(device_id, 0), int(sample.timeStamp))
-            by_pid.setdefault(int(sample.pid), []).append(sample.smUtil / 100.0)
-        return {pid: sum(ratios) / len(ratios) for pid, ratios in by_pid.items()}
+            if sample.timeStamp > last_us and sample.pid:  # some drivers fill up with zeros
+                moments.add(int(sample.timeStamp))
+                by_pid.setdefault(int(sample.pid), []).append(sample.smUtil / 100.0)
+        self._last_seen_us[device_id] = max(moments, default=last_us)
+        return {pid: sum(ratios) / len(moments) for pid, ratios in by_pid.items()}
 
 
 def _layout() -> type[_Process]:

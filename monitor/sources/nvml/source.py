@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pynvml
 
 from monitor import clock
-from monitor.core.model import Device, Instant, Processes, ReadFailure, Reading, Readout, Telemetry
+from monitor.core.model import Instant, Processes, ReadFailure, Reading, Readout, Telemetry
 from monitor.core.ports import Now
 from monitor.errors import SourceAbsent, SourceBroken, SourceError
-from monitor.sources.nvml import driver
+from monitor.sources.nvml import driver, mig
 from monitor.sources.nvml.channel import Channel, channels_of
 from monitor.sources.nvml.driver import Handle
+from monitor.sources.nvml.gpu import FIRST_PROBE_S, Gpu, Lost
 from monitor.sources.nvml.policy import Action, action_of, describe, open_error, reason_of
 from monitor.sources.nvml.processes import ProcessReader
 
@@ -22,7 +24,8 @@ INTEGRATION_PERIOD_S = 0.1
 """A GPU without a counter is read this often; the driver itself refreshes its power at 2 to 10 Hz."""
 TELEMETRY_PERIOD_S = 5.0
 """Also for process utilisation, whose samples the driver keeps for 10 s."""
-FIRST_PROBE_S = 1.0
+LOOKS_APART_S = 1.0
+"""So long after a look at the processes the edge of a run is a reason for another one."""
 LONGEST_PROBE_S = 60.0
 LOOK_ROUND_S = 60.0
 """How often GPUs are counted and MIG slices listed anew."""
@@ -38,33 +41,6 @@ class _SkippedError(Exception):
         self.failure = failure
 
 
-@dataclass(slots=True, eq=False)
-class _Gpu:
-    """One GPU at work. Itself and no other: it is looked for among the others several times a reading."""
-
-    slot: int
-    handle: Handle
-    channels: list[Channel]
-    unknown: int = 0
-    """How many times in a row its counter gave an unknown error."""
-    off: set[object] = field(default_factory=set)
-    """Telemetry that it does not offer."""
-
-    @property
-    def device(self) -> Device:
-        return self.channels[0].device
-
-
-@dataclass(slots=True, eq=False)
-class _Lost:
-    """One GPU that is away, and when to look for it again."""
-
-    slot: int
-    failures: list[ReadFailure]
-    probe_at_s: float
-    probe_wait_s: float = FIRST_PROBE_S
-
-
 class Nvml:
     """Every GPU that this process may open."""
 
@@ -77,19 +53,27 @@ class Nvml:
         interval_s: float,
         calibration: dict[str, float] | None = None,
         sysfs: Path = Path("/sys"),
+        sees_processes: bool = True,
     ) -> None:
-        """`calibration` holds factors for the joules of single cards, by UUID."""
+        """`calibration` holds factors for the joules of single cards, by UUID.
+
+        `sees_processes`: whether process numbers of the host, which the driver tells, mean anything to us.
+        """
         self.period_s = interval_s
         self._now = now
         self._interval_s = interval_s
         self._calibration = calibration or {}
-        self._gpus: list[_Gpu] = []
-        self._lost: list[_Lost] = []
+        self._gpus: list[Gpu] = []
+        self._lost: list[Lost] = []
         self._module = sysfs / "module" / "nvidia"
         self._driver: tuple[str, ...] | None = None
         """Which driver the counters of the last readings belonged to."""
         self._changed: list[ReadFailure] = []
-        self._reader: ProcessReader | None = None
+        self._reader: ProcessReader
+        """Made when the library is opened: it knows the layout of the driver."""
+        self._sees_processes = sees_processes
+        self._looked_at_s = -math.inf
+        """When the processes were last asked for."""
         self._standing: tuple[str, ...] = ()
         """What was wrong when all GPUs were last read."""
         self._slots = 0
@@ -146,6 +130,8 @@ class Nvml:
             readings = [replace(reading, telemetry=telemetry.get(reading.device.id)) for reading in readings]
             processes = self._processes()
             self._look_round(started_s)
+        elif not in_turn and started_s - self._looked_at_s >= LOOKS_APART_S:
+            processes = self._processes()
         integrating = any(channel.hurried for gpu in self._gpus for channel in gpu.channels)
         self.period_s = min(INTEGRATION_PERIOD_S, self._interval_s) if integrating else self._interval_s
         if everything:
@@ -161,10 +147,10 @@ class Nvml:
             return  # there is nothing to give back when the driver has gone
 
     def _counters(
-        self, due: list[tuple[_Gpu, Channel]], failures: list[ReadFailure], *, everything: bool
-    ) -> list[tuple[_Gpu, Channel, Instant, float | None]]:
+        self, due: list[tuple[Gpu, Channel]], failures: list[ReadFailure], *, everything: bool
+    ) -> list[tuple[Gpu, Channel, Instant, float | None]]:
         """Read every energy counter, before anything else takes time."""
-        seen: list[tuple[_Gpu, Channel, Instant, float | None]] = []
+        seen: list[tuple[Gpu, Channel, Instant, float | None]] = []
         for gpu, channel in due:
             try:
                 # A counter that fails is asked at the slower rate: the driver has trouble enough.
@@ -180,7 +166,7 @@ class Nvml:
             seen.append((gpu, channel, at, energy_j))
         return [entry for entry in seen if entry[0] in self._gpus]
 
-    def _energy_j(self, gpu: _Gpu, channel: Channel) -> float | None:
+    def _energy_j(self, gpu: Gpu, channel: Channel) -> float | None:
         if channel.energy is None or channel.energy in channel.off:
             return None
         try:
@@ -194,7 +180,7 @@ class Nvml:
         channel.counter_away, gpu.unknown = False, 0
         return energy_j
 
-    def _with_power(self, gpu: _Gpu, channel: Channel, at: Instant, energy_j: float | None) -> Reading | None:
+    def _with_power(self, gpu: Gpu, channel: Channel, at: Instant, energy_j: float | None) -> Reading | None:
         """The reading, with watts; None when neither counter nor sensor answered, for it must say something."""
         for signal, call in channel.powers:
             power_w = self._ask_optional(gpu, channel.off, call, call)
@@ -204,7 +190,7 @@ class Nvml:
         answered = energy_j is not None or not channel.counter_away
         return Reading(device=channel.device, at=at, energy_j=energy_j) if answered and gpu in self._gpus else None
 
-    def _telemetry(self, gpu: _Gpu) -> Telemetry:
+    def _telemetry(self, gpu: Gpu) -> Telemetry:
         return Telemetry(
             power_limit_w=self._ask_optional(gpu, gpu.off, "power_limit", driver.power_limit_w),
             utilization_ratio=self._ask_optional(gpu, gpu.off, "utilization", driver.utilization_ratio),
@@ -213,15 +199,26 @@ class Nvml:
         )
 
     def _processes(self) -> tuple[Processes, ...]:
+        self._looked_at_s = self._now().mono_s
         seen: list[Processes] = []
-        for gpu in list(self._gpus):
-            reader, device_id = self._reader, gpu.device.id
-            if reader is not None:
-                ask = lambda handle, reader=reader, device_id=device_id: reader.read(handle, device_id)  # noqa: E731
-                processes = self._ask_optional(gpu, gpu.off, "processes", ask)
-                if processes is not None:
-                    seen.append(Processes(device_id=device_id, at=self._now(), processes=processes))
+        for gpu in [gpu for gpu in self._gpus if gpu.device.lists_processes]:
+            ask = partial(self._reader.read, device_id=gpu.device.id, slices=gpu.slices)
+            processes = self._ask_optional(gpu, gpu.off, "processes", ask)
+            if processes is not None:
+                seen.append(Processes(device_id=gpu.device.id, at=self._now(), processes=processes))
+            elif "processes" in gpu.off:
+                gpu.describe(lists_processes=False)
         return tuple(seen)
+
+    def _lists_processes(self, gpu: Gpu) -> bool:
+        """Whether the driver tells who works on it. Raises NVMLError only where the GPU or the library is gone."""
+        try:
+            self._reader.probe(gpu.handle, gpu.slices)
+        except pynvml.NVMLError as error:
+            if action_of(error) in (Action.DROP, Action.REOPEN):
+                raise
+            return action_of(error) is not Action.METRIC_OFF
+        return True
 
     def _look_round(self, started_s: float) -> None:
         """Follow what operators change: GPUs that come or go (raises SourceBroken: open anew), MIG slices."""
@@ -235,10 +232,9 @@ class Nvml:
         if slots != self._slots:
             raise SourceBroken(f"there are {slots} GPUs now, not {self._slots}: looking anew", reason="topology")
         for gpu in self._gpus:
-            slices = self._ask_optional(gpu, gpu.off, "slices", driver.mig_slices)
-            for channel in gpu.channels:
-                if slices is not None and not channel.device.within:
-                    channel.device = replace(channel.device, slices=slices)
+            divided = self._ask_optional(gpu, gpu.off, "slices", mig.divided)
+            if divided is not None:
+                gpu.divide(*divided)
 
     def _telemetry_due(self, started_s: float) -> bool:
         late = self._now().mono_s - started_s > self._interval_s / 2
@@ -247,7 +243,7 @@ class Nvml:
         self._telemetry_due_s = clock.next_deadline_s(started_s, TELEMETRY_PERIOD_S) - INTEGRATION_PERIOD_S / 2
         return True
 
-    def _ask(self, gpu: _Gpu, off: set[object], feature: object, call: Callable[[Handle], T]) -> T | None:
+    def _ask(self, gpu: Gpu, off: set[object], feature: object, call: Callable[[Handle], T]) -> T | None:
         """Ask under the policy. None = not offered. Raises _SkippedError for this GPU, SourceBroken for all."""
         if feature in off:
             return None
@@ -266,7 +262,7 @@ class Nvml:
                 raise _SkippedError(self._lose(gpu.slot, ids, error)[0]) from error
             raise _SkippedError(self._failure(gpu.slot, gpu.device.id, error)) from error
 
-    def _ask_optional(self, gpu: _Gpu, off: set[object], feature: object, call: Callable[[Handle], T]) -> T | None:
+    def _ask_optional(self, gpu: Gpu, off: set[object], feature: object, call: Callable[[Handle], T]) -> T | None:
         if gpu not in self._gpus:
             return None
         try:
@@ -278,19 +274,21 @@ class Nvml:
         try:
             handle = driver.handle_by_index(slot)
             info = driver.info(handle)
-            channels = channels_of(handle, info)
+            gpu = Gpu(slot, handle, channels_of(handle, info))
+            gpu.divide(*(mig.optional(mig.divided, handle) or ((), ())))
+            gpu.describe(lists_processes=self._sees_processes and self._lists_processes(gpu))
         except pynvml.NVMLError as error:
             if action_of(error) is Action.REOPEN:
                 raise SourceBroken(describe(error), reason=reason_of(error)) from error
             if error.value != pynvml.NVML_ERROR_NO_PERMISSION:
                 self._lose(slot, [f"gpu-slot-{slot}"], error)
             return
-        for channel in channels:
+        for channel in gpu.channels:
             ratio = self._calibration.get(channel.device.id, 1.0)
             channel.device = replace(
                 channel.device, calibration_ratio=ratio, counter_epoch=" ".join(self._driver or ())
             )
-        self._gpus.append(_Gpu(slot, handle, channels))
+        self._gpus.append(gpu)
 
     def _identity(self) -> tuple[str, ...]:
         """Version of the driver and the loading of its module: counters of another one have nothing in common."""
@@ -323,7 +321,7 @@ class Nvml:
 
     def _lose(self, slot: int, device_ids: list[str], error: pynvml.NVMLError) -> list[ReadFailure]:
         failures = [self._failure(slot, device_id, error, lost=True) for device_id in device_ids]
-        self._lost.append(_Lost(slot, failures, self._now().mono_s + FIRST_PROBE_S))
+        self._lost.append(Lost(slot, failures, self._now().mono_s + FIRST_PROBE_S))
         return failures
 
     def _probe_lost(self, started_s: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from monitor.core.model import Device, Instant, Run, RunBook
 from monitor.errors import FailureError
+from monitor.runs import spells
 from monitor.runs.entry import Entry
 from monitor.runs.identity import Process
 
@@ -36,13 +37,13 @@ class Book:
         self.seen: tuple[Device, ...] = ()
         """Every device of the node."""
         self.altered = 0
+        self.dropped = 0
         self._limits = limits
         self._entries: dict[str, Entry] = {}
         self._ended: dict[str, None] = {}
         """In the order of their ends."""
         self._alive: Counter[int] = Counter()
         """Live runs by user."""
-        self._dropped = 0
         self._shown = RunBook()
 
     def get(self, run_id: str) -> Entry | None:
@@ -60,16 +61,47 @@ class Book:
         shown = self._shown.runs
         if len(runs) == len(shown) and all(one is other for one, other in zip(runs, shown, strict=True)):
             runs = shown
-        if runs is not shown or (self._dropped, self.altered) != (self._shown.dropped, self._shown.altered):
-            self._shown = RunBook(runs=runs, dropped=self._dropped, altered=self.altered)
+        if runs is not shown or (self.dropped, self.altered) != (self._shown.dropped, self._shown.altered):
+            self._shown = RunBook(runs=runs, dropped=self.dropped, altered=self.altered)
         return self._shown
 
-    def see(self, devices: tuple[Device, ...]) -> None:
+    def see(self, devices: tuple[Device, ...], at_s: float) -> None:
         """Find anew what the live runs hold, where the devices have changed."""
         if devices != self.seen:
             self.seen = devices
-            for entry in self.living():
-                entry.resolve(devices)
+            for entry in list(self.living()):
+                if entry.resolve(devices, at_s):
+                    self.share(entry, at_s)
+
+    # -- runs within runs --------------------------------------------------------------------------------------------
+
+    def share(self, inner: Entry, at_s: float) -> None:
+        """What a run claims has changed, or it has ended: the runs that it is inside of hold what is left."""
+        for outer in self._around(inner):
+            if outer.alive:
+                outer.lend(self._lent_by(outer), at_s)
+
+    def is_deserted(self, entry: Entry) -> bool:
+        """Whether nobody is in a run, nor in one inside of it."""
+        return not entry.processes and not any(entry in self._around(one) for one in self.living() if one.outer)
+
+    def _around(self, entry: Entry) -> Iterator[Entry]:
+        passed = {entry.known.id}
+        above = self._entries.get(entry.outer)
+        while above is not None and above.known.id not in passed:
+            passed.add(above.known.id)
+            yield above
+            above = self._entries.get(above.outer)
+
+    def _lent_by(self, outer: Entry) -> dict[str, float]:
+        """Devices of the live runs inside of it, each with the moment since when."""
+        lent: dict[str, float] = {}
+        for entry in self.living():
+            if entry.outer and outer in self._around(entry):
+                for device in entry.claims:
+                    began_s = spells.began(entry.known, device).since_mono_s
+                    lent[device] = min(began_s, lent.get(device, began_s))
+        return lent
 
     # -- coming and going --------------------------------------------------------------------------------------------
 
@@ -86,8 +118,9 @@ class Book:
 
     def finish(self, entry: Entry, at: Instant) -> None:
         """A live run has ended."""
-        entry.members.clear()
+        entry.disband()
         entry.change(replace(entry.known, end=at))
+        self.share(entry, at.mono_s)
         self._alive[entry.uid] -= 1
         self._alive += Counter()  # without the users who have none
         self._ended[entry.known.id] = None
@@ -110,17 +143,22 @@ class Book:
 
     # -- room --------------------------------------------------------------------------------------------------------
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more run may be alive."""
+        return sum(self._alive.values()) < self._limits.live
+
     def make_room(self, uid: int, at: Instant) -> None:
         """Before a run is added, give up one of whoever has the most, the one who asks included.
 
         So a flood drowns nobody else. Raises FailureError where only others have runs, and none has too many.
         """
-        if sum(self._alive.values()) < self._limits.live:
+        if self.has_room:
             return
         most = max(self._alive, key=lambda other: self._alive[other])
         victim = uid if self._alive[uid] + 1 >= self._alive[most] else most
         oldest = next((entry for entry in self.living() if entry.uid == victim), None)
-        self._dropped += 1
+        self.dropped += 1
         if oldest is None:
             raise FailureError(f"{self._limits.live} runs are alive on this node, which is the most; try again later")
         self.finish(oldest, at)
@@ -134,9 +172,9 @@ class Book:
             raise FailureError(f"your runs have {of_user} processes on this node; end some before you start more")
 
     def processes(self) -> Iterable[Process]:
-        """The members of live runs, and who reports for them."""
+        """Who is in live runs, and who reports for them."""
         for entry in self.living():
-            yield from entry.members
+            yield from entry.processes
             yield from entry.tally.reporters.keys() - entry.tally.gone
 
 

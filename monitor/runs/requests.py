@@ -8,6 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from monitor.errors import FailureError
+from monitor.runs.answers import (
+    Answer,
+    EndAnswer,
+    ForgetAnswer,
+    JobEndAnswer,
+    JobStartAnswer,
+    Refusal,
+    ReleaseAnswer,
+    ReportAnswer,
+    ResumeAnswer,
+    RunsAnswer,
+    StartAnswer,
+)
 from monitor.runs.protocol import DEFAULT_RELEASE_S, LONGEST_RELEASE_S
 
 SHOWN_CHARACTERS = 60
@@ -17,6 +30,10 @@ TITLE = "trainwatt control socket"
 
 Count = Annotated[int, Field(ge=0, le=10**18)] | Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Pid = Annotated[int, Field(gt=0, lt=2**31)]
+JobId = Annotated[
+    str,
+    Field(pattern="^[0-9]{1,20}$", description="number of the job, as text: a task of an array has one of its own"),
+]
 RunId = Annotated[str, Field(description="id of the run; your own ID@user is meant where ID is another user's")]
 
 
@@ -126,88 +143,33 @@ class Resume(Request):
     source: str = Field(description="label of the source, such as nvml")
 
 
-class Answer(BaseModel):
-    """One line from the daemon; keys may be added."""
+class JobStart(Request):
+    """A scheduler's job begins on this node: a run that lives until `job_end`. For administrators: a prolog says it.
 
-    ok: Literal[True]
+    Said again it changes nothing; a job that is queued again goes on.
+    """
 
-
-class HeldDevice(BaseModel):
-    """A device that the run holds."""
-
-    id: str
-    component: str
-    index: str
-    model: str
-
-
-class StartAnswer(Answer):
-    """The answer to start and join."""
-
-    run: str = Field(description="id of the run from now on")
-    name: str
-    ledger: str = Field(description="id of the ledger that counts it")
-    node: str
-    joined: bool = Field(description="it was alive before")
-    altered: bool = Field(description="a name was cut or cleaned")
-    devices: list[HeldDevice]
-    missing: list[str] = Field(description="what no sensor tells, in words")
-    late: bool = Field(
-        default=False, description="the devices were not read within the time: its first second is less exact"
-    )
+    op: Literal["job_start"]
+    job_id: JobId
+    uid: Annotated[int, Field(ge=0, lt=2**32 - 1, description="number of the user whose job it is")]
+    cluster: str = Field("", description="name of the scheduler's cluster; it is part of the run's id")
+    name: str = Field("", description="for people; else the id")
+    account: str = Field("", description="what its energy is summed under: the project")
+    nodes: Annotated[int | None, Field(ge=1, description="how many nodes the job has")] = None
+    gpus: str = Field("", description='the GPUs of this node that it was given, such as "0,2-3", or UUIDs; "" = none')
+    array_job_id: str = Field("", description="number of the array that it is a task of")
+    array_task_id: str = Field("", description="its number within the array")
+    restart: Annotated[int, Field(ge=0, description="how often the job was queued again")] = 0
+    partition: str = Field("", description="where it was queued")
 
 
-class EndAnswer(Answer):
-    """The answer to end."""
+class JobEnd(Request):
+    """A scheduler's job has ended on this node. For administrators: an epilog says it. It is answered at once."""
 
-    run: str
-    ended: bool = Field(description="no member is left")
-    report: dict[str, Any] | None = Field(None, description="of a run that has ended: a trainwatt-report document")
-    late: bool = Field(
-        default=False, description="the devices were not read within the time: the report lacks the last second"
-    )
-
-
-class RunsAnswer(Answer):
-    """The answer to runs."""
-
-    runs: list[dict[str, Any]] = Field(description="summaries as in /api/v1/runs")
-    problem: str | None = Field(None, description="why the ended ones may be missing")
-
-
-class ReportAnswer(Answer):
-    """The answer to report."""
-
-    report: dict[str, Any] = Field(description="a trainwatt-report document")
-
-
-class ForgetAnswer(Answer):
-    """The answer to forget."""
-
-    forgotten: int = Field(description="runs that were removed")
-
-
-class ReleaseAnswer(Answer):
-    """The answer to release."""
-
-    source: str
-    released_until_s: float = Field(description="Unix time")
-
-
-class ResumeAnswer(Answer):
-    """The answer to resume."""
-
-    source: str
-    was_released: bool
-    up: bool
-    problem: str = Field("", description="why it is not up")
-
-
-class Refusal(BaseModel):
-    """The answer to whatever cannot be done."""
-
-    ok: Literal[False]
-    error: str = Field(description="one line that says what to do")
+    op: Literal["job_end"]
+    job_id: JobId
+    uid: Annotated[int | None, Field(ge=0, lt=2**32 - 1, description="whose job; None = whoever's it is")] = None
+    cluster: str = Field("", description="name of the scheduler's cluster")
 
 
 REQUESTS: dict[str, tuple[type[Request], type[Answer]]] = {
@@ -220,6 +182,8 @@ REQUESTS: dict[str, tuple[type[Request], type[Answer]]] = {
     "report": (Report, ReportAnswer),
     "forget": (Forget, ForgetAnswer),
     "stop": (Stop, Answer),
+    "job_start": (JobStart, JobStartAnswer),
+    "job_end": (JobEnd, JobEndAnswer),
     "release": (Release, ReleaseAnswer),
     "resume": (Resume, ResumeAnswer),
 }

@@ -1,13 +1,10 @@
-"""What may be asked of runs over the control socket: start, join, progress, phase, end, runs, report, forget, stop."""
+"""What may be asked of runs over the control socket: start, join, progress, phase, end, runs, report, stop."""
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from monitor.core.model import Device, Run
@@ -15,9 +12,11 @@ from monitor.core.snapshot import Snapshot
 from monitor.errors import FailureError
 from monitor.runs import holdings, identity, requests
 from monitor.runs.control import Answer, Handler
+from monitor.runs.errands import Edge, in_thread, read_devices
+from monitor.runs.forgetting import Forgetter, forget_operation
 from monitor.runs.identity import Process
-from monitor.runs.membership import ProcessTable, user_name
-from monitor.runs.operations import is_administrator
+from monitor.runs.jobs import job_operations
+from monitor.runs.membership import ProcessTable
 from monitor.runs.protocol import Peer
 from monitor.runs.registry import Registry
 from monitor.runs.tally import told
@@ -33,15 +32,6 @@ OUT_OF_SIGHT = (
 )
 
 T = TypeVar("T")
-Edge = Callable[[], "Future[Snapshot]"]
-
-
-class Forgetter(Protocol):
-    """Removes ended runs from the ledger: one by its id, or all of a user by name, but for those in `keep`."""
-
-    def __call__(self, *, run_id: str | None, user: str | None, keep: frozenset[str]) -> "Future[tuple[str, ...]]":
-        """The ids of those that were removed."""
-        ...
 
 
 def run_operations(
@@ -87,9 +77,9 @@ def run_operations(
         "end": desk.end,
         "runs": desk.runs,
         "report": desk.report,
-    }
+    } | job_operations(registry, edge=edge)
     if forget is not None:
-        handlers["forget"] = _forget(registry, forget)
+        handlers["forget"] = forget_operation(registry, forget)
     if stop is not None:
         handlers["stop"] = _stop(registry, stop)
     return handlers
@@ -118,7 +108,7 @@ class _Desk:
         process = self._asker(peer)
         wish = self._wish(wanted, peer, process)
         # Asks the ledger, and whoever knows the names of users.
-        started = await _in_thread(lambda: self.registry.start(wish, peer.uid, process))
+        started = await in_thread(lambda: self.registry.start(wish, peer.uid, process))
         if process is not None:
             self.watch(process)
         late = await self._edge() is None
@@ -126,6 +116,7 @@ class _Desk:
 
     def _wish(self, wanted: requests.Start, peer: Peer, process: Process | None) -> Wish:
         environment = wanted.environment
+        own = environment if wanted.id is None else {**environment, "TRAINWATT_RUN": wanted.id}
         origin = self.processes.origin(process or Process(peer.pid, 0))
         parent = self.processes.parent(peer.pid) if "LOCAL_RANK" in environment else None
         above = None if parent is None else self.processes.origin(parent)
@@ -137,6 +128,9 @@ class _Desk:
             job_id=wanted.job_id or identity.job_id(environment),
             tags=tuple(wanted.tags.items()),
             hints=holdings.hints(environment),
+            key=identity.key(own, peer.uid),
+            raw_job_id=identity.raw_job_id(environment),
+            is_named=bool(identity.given_id(own)),
         )
 
     async def join(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
@@ -172,14 +166,15 @@ class _Desk:
         if pid != peer.pid:
             self._refuse_foreign_numbers(peer)
         ended = self.registry.end(wanted.run, peer.uid, pid)
-        if not ended.ended:
-            return {"run": ended.run.id, "ended": False}
+        answer: dict[str, Any] = {"run": ended.run.id, "ended": ended.ended}
+        if not ended.ended and not ended.deserted:
+            return answer
         late = await self._last_edge(ended.run.id)
         report = await self._one_at_a_time(peer, lambda: self.report_of(ended.run.id))
         if not late:
-            return {"run": ended.run.id, "ended": True, "report": report}
+            return answer | {"report": report}
         report = {**report, "missing": [LATE_END, *report.get("missing", ())]}
-        return {"run": ended.run.id, "ended": True, "late": True, "report": report}
+        return answer | {"late": True, "report": report}
 
     async def runs(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
         wanted = requests.parse(requests.Runs, request)
@@ -224,12 +219,7 @@ class _Desk:
         return snapshot is None
 
     async def _edge(self) -> Snapshot | None:
-        """Have the devices read; what is known then, or None if that took too long to wait for."""
-        reading = asyncio.wrap_future(self.edge())
-        reading.add_done_callback(_look_away)
-        # It is left to itself when the time is up, not cancelled: others wait for the same turn.
-        done, _late = await asyncio.wait({reading}, timeout=self.edge_within_s)
-        return reading.result() if done and not reading.cancelled() and reading.exception() is None else None
+        return await read_devices(self.edge, self.edge_within_s)
 
     async def _one_at_a_time(self, peer: Peer, work: Callable[[], T]) -> T:
         """In a thread, one of a user at a time: however many somebody asks, the others' turn comes."""
@@ -237,7 +227,7 @@ class _Desk:
         if turn is None:
             turn = self.turns[peer.uid] = asyncio.Lock()
         async with turn:
-            return await _in_thread(work)
+            return await in_thread(work)
 
     def _told(self, run: Run, *, joined: bool, altered: bool, late: bool) -> Answer:
         now = self.registry.get(run.id) or run
@@ -259,39 +249,6 @@ class _Desk:
         return answer | {"late": True} if late else answer
 
 
-def _forget(registry: Registry, forget: Forgetter) -> Handler:
-    async def handle(peer: Peer, request: Mapping[str, Any]) -> Answer:
-        wanted = requests.parse(requests.Forget, request)
-        if (wanted.run is None) == (wanted.user is None):
-            raise FailureError("forget takes a run or a user: send one of them")
-        keep = frozenset(registry.live())
-        run_id = None if wanted.run is None else registry.resolve_id(wanted.run, peer.uid)
-        await _in_thread(lambda: _refuse_strangers(registry, peer, run_id, wanted.user))
-        if run_id in keep:
-            raise FailureError(f"run {run_id!r} is still alive; end it first")
-        future = await _in_thread(lambda: forget(run_id=run_id, user=wanted.user, keep=keep))
-        gone = await asyncio.shield(asyncio.wrap_future(future))
-        registry.forget(gone)
-        return {"forgotten": len(gone)}
-
-    return handle
-
-
-def _refuse_strangers(registry: Registry, peer: Peer, run_id: str | None, user: str | None) -> None:
-    if is_administrator(peer):
-        return
-    if user is not None and user != user_name(peer.uid):
-        raise FailureError("only an administrator may forget another user's runs")
-    if run_id is not None:
-        owner = registry.owner(run_id)
-        if owner is None:
-            raise FailureError(f"no run {run_id!r}; see trainwatt runs for those there are")
-        if owner != peer.uid:
-            raise FailureError(
-                f"run {run_id!r} belongs to another user; only its owner or an administrator may do that"
-            )
-
-
 def _stop(registry: Registry, stop: Callable[[], bool]) -> Handler:
     async def handle(peer: Peer, request: Mapping[str, Any]) -> Answer:
         requests.parse(requests.Stop, request)
@@ -302,43 +259,3 @@ def _stop(registry: Registry, stop: Callable[[], bool]) -> Handler:
         return {}
 
     return handle
-
-
-# -- what may wait -----------------------------------------------------------------------------------------------------
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """The result of work that may wait. In a thread of its own, which holds up neither others nor the daemon's end."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def body() -> None:
-        try:
-            result = work()
-        except Exception as error:  # noqa: BLE001  (it is the caller's)
-            tell(_fail, error)
-        else:
-            tell(_succeed, result)
-
-    def tell(how: Callable[[asyncio.Future[T], Any], None], what: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has ended meanwhile
-            loop.call_soon_threadsafe(how, done, what)
-
-    Thread(target=body, name="desk", daemon=True).start()
-    return await done
-
-
-def _succeed(done: "asyncio.Future[T]", result: T) -> None:
-    if not done.done():
-        done.set_result(result)
-
-
-def _fail(done: "asyncio.Future[T]", error: Exception) -> None:
-    if not done.done():
-        done.set_exception(error)
-
-
-def _look_away(reading: "asyncio.Future[Snapshot]") -> None:
-    """An error that comes when nobody waits any more is nobody's."""
-    if not reading.cancelled():
-        reading.exception()

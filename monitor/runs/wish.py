@@ -18,6 +18,12 @@ class Wish:
     job_id: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     hints: Hints = ()
+    key: str = ""
+    """Whose processes are its: that of Found; "" = only those that are named."""
+    raw_job_id: str = ""
+    """The scheduler's own number of the job that it is in, also of one task of an array; "" = none is known."""
+    is_named: bool = True
+    """Whether somebody gave the id; else it was made of what is known."""
 
     def as_run(self) -> tuple[Run, int]:
         """The run as it is asked for, with names that are fit to be shown ("" = not given), and how many were not."""

@@ -281,7 +281,7 @@ def test_a_driver_that_is_slow_to_start(place: Place, library: Path, tmp_path: P
         str(tmp_path / "sys"),
         "--",
         *JOB,
-        env={"TRAINWATT_MOCK": "", **driver.environment(library.parent)},
+        env={"TRAINWATT_MOCK": "", "CUDA_VISIBLE_DEVICES": "0", **driver.environment(library.parent)},
     )
     (job,) = place.jobs()
 

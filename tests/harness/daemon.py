@@ -88,9 +88,12 @@ class Daemon:
 
 
 @contextmanager
-def daemon(*args: str, log: Path, env: Mapping[str, str] | None = None, port: int | None = None) -> Iterator[Daemon]:
+def daemon(
+    *args: str, log: Path, env: Mapping[str, str] | None = None, port: int | None = None, discover: bool = False
+) -> Iterator[Daemon]:
     """Start `trainwatt serve ARGS` on a free port, wait until it is ready, and stop it at the end.
 
+    It finds runs that nobody registered only with `discover`: those of other tests are on this machine, too.
     Its ledger and its socket are its own, unless `args` name them; the ledger is kept beside the log.
     """
     port = port or free_port()
@@ -101,7 +104,7 @@ def daemon(*args: str, log: Path, env: Mapping[str, str] | None = None, port: in
         own = [word for flag, path in places.items() if flag not in given for word in (flag, path)]
         process = subprocess.Popen(
             [need.trainwatt(), "serve", "--listen", f"127.0.0.1:{port}", *own, *args],
-            env=clean_environment(env),
+            env=clean_environment({"TRAINWATT_DISCOVER": str(discover).lower()} | dict(env or {})),
             stderr=stderr,
             stdout=stderr,
             text=True,

@@ -15,8 +15,9 @@ from monitor.core.model import Component, Device, Instant, Phase, Progress, Run
 from monitor.core.snapshot import RunTotals
 from monitor.errors import FailureError
 from monitor.runs.book import Limits
-from monitor.runs.entry import MOST_PHASE_NAMES, owner_of
+from monitor.runs.entry import MOST_PHASE_NAMES
 from monitor.runs.identity import Process
+from monitor.runs.memory import owner_of
 from monitor.runs.registry import Registry, Started
 from monitor.runs.tally import MOST_REPORTERS, told
 from monitor.runs.wish import Wish

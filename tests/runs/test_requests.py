@@ -22,6 +22,10 @@ WELL: list[dict[str, Any]] = [
     {"op": "report", "run": "r"},
     {"op": "forget", "user": "ann"},
     {"op": "stop"},
+    {"op": "job_start", "job_id": "7", "uid": 1000},
+    {"op": "job_start", "job_id": "8", "uid": 1000, "cluster": "deep", "gpus": "0,2-3", "nodes": 2, "restart": 1},
+    {"op": "job_end", "job_id": "7"},
+    {"op": "job_end", "job_id": "7", "uid": 1000, "cluster": "deep"},
     {"op": "release", "source": "nvml", "limit_s": 60},
     {"op": "resume", "source": "nvml"},
 ]
@@ -44,6 +48,11 @@ ILL: list[tuple[dict[str, Any], str]] = [
     ({"op": "runs", "limit": 0}, "limit: expected greater than or equal to 1"),
     ({"op": "phase", "run": "r", "phase": ["x" * 10_000]}, "phase: expected a valid string, not ['xxx"),
     ({"op": "start", "tags": {"x" * 10_000: 1}}, "tags.xxx"),
+    ({"op": "job_start", "job_id": "7"}, "uid: missing; number of the user"),
+    ({"op": "job_start", "job_id": "7_3", "uid": 1}, "job_id: expected"),
+    ({"op": "job_start", "job_id": "7", "uid": -1}, "uid: expected greater than or equal to 0, not -1"),
+    ({"op": "job_start", "job_id": "7", "uid": 1, "gpu": "0"}, "unknown key 'gpu'; did you mean 'gpus'?"),
+    ({"op": "job_end"}, "job_id: missing; number of the job"),
 ]
 
 

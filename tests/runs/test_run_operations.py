@@ -296,6 +296,77 @@ def test_last_words_are_heard(node: Node) -> None:
         assert node.shown()["r"].end is None
 
 
+# -- jobs of a scheduler ---------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_told_by_an_administrator(node: Node) -> None:
+    """From its prolog to its epilog, whoever owns it; both have the devices read, and neither waits for a report."""
+    with node.speaker() as prolog, node.speaker() as epilog:
+        told = {"job_id": "8", "uid": STRANGER, "cluster": "deep", "account": "physics", "gpus": "1", "nodes": 2}
+        started = prolog.say("job_start", **told, array_job_id="7", array_task_id="3", restart=1)
+        prolog.kill()
+        run = node.shown()["slurm-deep-7_3"]
+
+        assert started == {"ok": True, "run": "slurm-deep-7_3", "joined": False, "altered": False}
+        assert ("slurm", "7_3", "physics") == (run.launcher, run.job_id, run.project)
+        assert {"gpu-1"} == run.holds
+        assert (("nodes", "2"), ("restarts", "1")) == run.tags
+        assert node.registry.owner(run.id) == STRANGER
+        assert epilog.say("job_start", **told)["joined"]
+        edges = len(node.edges)
+
+        assert epilog.say("job_end", job_id="8") == {"ok": True, "runs": ["slurm-deep-7_3"]}
+        assert edges + 1 == len(node.edges)
+        assert node.shown()["slurm-deep-7_3"].end is not None
+        assert epilog.say("job_end", job_id="8", uid=STRANGER, cluster="deep") == {"ok": True, "runs": []}
+
+
+def test_a_job_of_a_strangers_making_is_refused(node: Node, stranger: int) -> None:
+    """Nobody but an administrator speaks for the scheduler."""
+    with node.speaker() as root, node.speaker(stranger) as other:
+        root.say("job_start", job_id="7", uid=0)
+
+        assert "may start a scheduler's job" in other.say("job_start", job_id="8", uid=stranger)["error"]
+        assert "may end a scheduler's job" in other.say("job_end", job_id="7")["error"]
+        assert ["slurm-cluster-7"] == list(node.shown())
+        assert node.shown()["slurm-cluster-7"].end is None
+
+
+def test_a_job_hardly_waits_for_the_devices() -> None:
+    """A driver that hangs holds up neither prolog nor epilog."""
+    with serving() as node, node.speaker() as one:
+        node.answers_edges = False
+        began_s = time.monotonic()
+        started = one.say("job_start", job_id="7", uid=os.geteuid())
+        told_s = time.monotonic()
+        one.say("job_end", job_id="7")
+
+        assert started["late"]
+        assert told_s - began_s < 2.0
+        assert time.monotonic() - told_s < 1.0
+
+
+def test_what_a_jobs_process_starts_is_the_jobs_run(node: Node, stranger: int) -> None:
+    """By the scheduler's number in its environment; with a name of its own it is a run inside, on the job's GPU."""
+    environment = {"SLURM_JOB_ID": "7", "SLURM_CLUSTER_NAME": "deep", "CUDA_VISIBLE_DEVICES": "0"}
+    with node.speaker() as root, node.speaker(stranger) as one, node.speaker(stranger) as other:
+        root.say("job_start", job_id="7", uid=stranger, cluster="deep", gpus="0,1")
+
+        assert one.say("start", name="fine", environment=environment)["run"] == "slurm-deep-7"
+        assert node.shown()["slurm-deep-7"].name == "fine"
+        left = one.say("end", run="slurm-deep-7")
+
+        assert (False, "slurm-deep-7") == (left["ended"], left["report"]["run"]["id"])
+        other.say("start", environment={**environment, "TRAINWATT_RUN": "own"})
+        shown = node.shown()
+
+        assert {"gpu-0"} == shown["own"].holds
+        assert {"gpu-1"} == shown["slurm-deep-7"].holds
+        other.say("end", run="own")
+
+        assert {"gpu-0", "gpu-1"} == node.shown()["slurm-deep-7"].holds
+
+
 # -- whose it is -----------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -20,11 +20,12 @@ from exporters.reports import Reports
 from exporters.runs_table import runs_table
 from monitor import clock
 from monitor.config import Settings
-from monitor.core.model import Device, LedgerState
+from monitor.core.model import Device, LedgerState, Processes
 from monitor.ledger.ledger import Ledger, open_ledger
 from monitor.loop import Loop
-from monitor.runs import control, operations
+from monitor.runs import control, operations, processes
 from monitor.runs.membership import ProcessTable, Watcher
+from monitor.runs.privacy import filed_names, filed_under, shown_now, user_scope, user_shown
 from monitor.runs.registry import Registry
 from monitor.runs.run_operations import run_operations
 from monitor.sources.supervisor import Supervisor
@@ -75,14 +76,19 @@ def metering(
     *,
     patience_s: float = 0.0,
     stop_when_told: Callable[[], bool] | None = None,
+    finds: bool = True,
 ) -> Iterator[Metering]:
     """Everything but the HTTP server, in threads, stopped in reverse order on leaving.
+
+    With `finds`, runs are found that nobody registered.
 
     With patience the control socket answers only after every source has been tried, or so long. Without it, everything
     that can be refused raises UsageError or FailureError before anything has started.
     """
     wiring = wire(settings)
-    table = ProcessTable()
+    table = ProcessTable(settings.procfs)
+    on_host = not wiring.has_processes or processes.is_on_host(settings.procfs)
+    mode, salt = settings.privacy_user, settings.privacy_salt.get_secret_value()
     stop = Event()
     supervisors = [Supervisor(source, now=clock.now) for source in wiring.sources]
     with ExitStack() as stack:
@@ -93,16 +99,32 @@ def metering(
             boot_id=table.boot_id(),
             state=state,
             retention_days=settings.retention_days,
+            filed_under=filed_under(mode, salt),
+            names_of=filed_names(salt),
+            shown=shown_now(mode, salt),
         )
         stack.callback(ledger.close)
         registry = Registry(
             now=clock.now,
-            devices=lambda: _devices(loop),
+            devices=lambda: _devices(loop, lists_processes=on_host),
             processes=table,
             remembered=ledger.history.find,
             on_return=lambda totals: loop.seed(totals),  # noqa: PLW0108  (there is no loop yet)
+            on_members=lambda process: watcher.watch(process),  # noqa: PLW0108  (there is no watcher yet)
+            user_of=user_shown(mode, salt),
+            scope_of=user_scope(mode, salt),
         )
         registry.restore(ledger.runs, at=ledger.restored_at, same_boot=ledger.same_boot)
+        if wiring.has_processes:
+            source = processes.source(
+                settings,
+                registry=registry,
+                looks=lambda: _looks(loop),
+                mark=ledger.first.usage_mark,
+                boot_id=table.boot_id(),
+                finds=finds,
+            )
+            supervisors.append(Supervisor(source, now=clock.now, phase_s=processes.PHASE_S))
         loop = Loop(
             ledger.first,
             supervisors=supervisors,
@@ -147,8 +169,14 @@ def metering(
         yield Metering(loop, registry, reports, ledger)
 
 
-def _devices(loop: Loop) -> list[Device]:
-    return [entry.device for entry in loop.head.devices.values()]
+def _devices(loop: Loop, *, lists_processes: bool = True) -> list[Device]:
+    """As the sources tell them; outside of the host's PID namespace the processes that drivers list are no help."""
+    devices = [entry.device for entry in loop.head.devices.values()]
+    return devices if lists_processes else [replace(device, lists_processes=False) for device in devices]
+
+
+def _looks(loop: Loop) -> dict[str, Processes]:
+    return {entry.device.id: entry.processes for entry in loop.head.devices.values() if entry.processes is not None}
 
 
 def _join(threads: Sequence[Thread]) -> None:
@@ -226,7 +254,7 @@ def _spare_the_collector() -> None:
 def _say_what_is_missing(settings: Settings, loop: Loop) -> None:
     if settings.mock is not None:
         LOG.warning("these devices are SIMULATED (--mock): no number here was measured")
-    elif not any(supervisor.health.up for supervisor in loop.supervisors):
+    elif not any(one.health.up for one in loop.supervisors if one.name != processes.NAME):
         LOG.warning("no sensor can be read on this machine: nothing is measured; try --mock for a simulated one")
     if loop.snapshot.policy.zone is None:
         LOG.info("no grid zone is set: grams are absent; set one with --zone, such as --zone DE")
@@ -255,7 +283,14 @@ def private(directory: Path, settings: Settings) -> bool:
     settings = settings.model_copy(update={"socket": directory / "socket"})
     with (
         _ending(ended),
-        metering(settings, directory, LedgerState.TEMPORARY, patience_s=FIRST_TRY_S, stop_when_told=stop) as parts,
+        metering(
+            settings,
+            directory,
+            LedgerState.TEMPORARY,
+            patience_s=FIRST_TRY_S,
+            stop_when_told=stop,
+            finds=False,
+        ) as parts,
     ):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         LOG.info("metering for runs of this user on %s", settings.socket)

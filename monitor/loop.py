@@ -164,6 +164,7 @@ class Loop:
             readings=tuple(reading for readout in readouts for reading in readout.readings),
             failures=tuple(failure for readout in readouts for failure in readout.failures),
             processes=tuple(processes for readout in readouts for processes in readout.processes),
+            usages=tuple(usage for readout in readouts for usage in readout.usages),
             runs=self._runs.runs(at),
             intensities=self._grid.intensities(at),
             sources=tuple(health for _said, health in drained),

@@ -15,6 +15,8 @@ from monitor.grid import static
 
 STALE_AFTER_TURNS = 3
 SHORTEST_STALE_S = 5.0
+LONGEST_WAIT_S = 15.0
+"""So long joules wait to be told whose they are (DESIGN.md section 4)."""
 SYSTEM_STATE = Path("/var/lib/trainwatt")
 MACHINE_ID = Path("/etc/machine-id")
 
@@ -43,18 +45,29 @@ class Wiring:
     simulated: Runs | None
     grid: static.StaticGrid
     policy: Policy
+    has_processes: bool
+    """Whether the devices are this machine's, so that its processes are those that use them."""
 
 
 def wire(settings: Settings, *, now: Now = clock.now) -> Wiring:
     """Build the parts. Nothing is opened yet. Raises UsageError for settings that cannot be meant."""
     zone = static.resolve_zone(settings.zone) if settings.zone is not None else None
     sources, simulated = _sources(settings, now)
+    has_processes = settings.mock is None
     policy = Policy(
         pue_ratio=settings.pue,
         zone=zone,
         stale_after_s=max(SHORTEST_STALE_S, STALE_AFTER_TURNS * settings.interval),
+        owner_wait_s=LONGEST_WAIT_S if has_processes else 0.0,
+        usage_wait_s=LONGEST_WAIT_S if has_processes else 0.0,
     )
-    return Wiring(sources=sources, simulated=simulated, grid=static.StaticGrid(zone), policy=policy)
+    return Wiring(
+        sources=sources,
+        simulated=simulated,
+        grid=static.StaticGrid(zone),
+        policy=policy,
+        has_processes=has_processes,
+    )
 
 
 def _sources(settings: Settings, now: Now) -> tuple[Sequence[Source], Runs | None]:

@@ -248,7 +248,7 @@ class Metering:
         self._is_shared = not answer["ended"]
         if answer.get("late"):
             self.missing.insert(0, "the last joules of a device that did not tell them in time")
-        report = answer.get("report") if answer["ended"] else None
+        report = answer.get("report")
         return report if isinstance(report, dict) else None
 
     def stop(self) -> None:

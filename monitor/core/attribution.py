@@ -132,7 +132,8 @@ def _divide(span: Waiting, present: Sequence[Claim], facts: Facts, used: Mapping
     """By utilisation, the idle part equally; all of it equally where the driver tells of nobody's utilisation."""
     idle_j = _idle_j(span, facts.idle_w)
     equally = 1.0 / len(present)
-    known = [ratio for ratio in used.values() if ratio is not None]
+    seen = any(claim.run.id in used for claim in present)  # else it is a server's work (MPS), or numbers out of sight
+    known = [ratio for ratio in used.values() if ratio is not None and seen]
     total = sum(known)
     # What processes of no run used, or of runs that do not hold it, is nobody's: no neighbour pays for it.
     parts = []

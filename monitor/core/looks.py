@@ -36,7 +36,9 @@ def _resolved(look: Look, usages: Iterable[Usage]) -> Look:
     return look if later is None else look._replace(users=_by_run(look, later.owners))
 
 
-def _by_run(look: Look, owners: Mapping[int, str]) -> tuple[tuple[str, float | None], ...]:
+def _by_run(look: Look, owners: Mapping[int, str] | None) -> tuple[tuple[str, float | None], ...]:
+    if owners is None:
+        return ()
     used: dict[str, float | None] = {}
     for pid, ratio in look.pids:
         run_id = owners.get(pid, "")

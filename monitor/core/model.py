@@ -187,8 +187,8 @@ class Usage:
     """Anonymous and shared memory of the whole node."""
     runs: tuple[RunUse, ...] = ()
     """Of every run that was alive within the span, one that used nothing included."""
-    owners: Mapping[int, str] = field(default_factory=_nothing)
-    """Run of each process number; those that ended lately are in it, too."""
+    owners: Mapping[int, str] | None = field(default_factory=_nothing)
+    """Run of each process number; those that ended lately are in it, too. None = drivers have other numbers."""
     mark: str = ""
     """What whoever looks must know to go on from here after a restart: its own words, read by nobody else."""
 

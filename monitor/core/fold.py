@@ -98,12 +98,13 @@ class _Turn:
         in_step = told and delta.start.mono_s == entry.last_at.mono_s
         if not in_step:
             self._hold(reading.device, entry.last_at.mono_s, reading.at.mono_s, unmeasured_s)
-        attributed_j, waiting = entry.attributed_j, entry.waiting
+        attributed_j, waiting, pending_j = entry.attributed_j, entry.waiting, entry.pending_j
         unattributed_j = entry.unattributed_j
         if tells_energy and reading.device.is_part and (delta.energy_j > 0.0 or (in_step and delta.span_s > 0.0)):
             share, span = self._charge(entry, delta, method, in_step=in_step)
             if share is None:
                 waiting = (*waiting, span)
+                pending_j += span.energy_j
             elif share.kind is None:
                 unattributed_j += share.energy_j
             else:
@@ -116,7 +117,7 @@ class _Turn:
             energy_j=_plus(entry.energy_j, method, delta.energy_j) if tells_energy else entry.energy_j,
             attributed_j=attributed_j,
             unattributed_j=unattributed_j,
-            pending_j=entry.pending_j,
+            pending_j=pending_j,
             waiting=waiting,
             processes=entry.processes,
             looks=entry.looks,
@@ -204,7 +205,6 @@ class _Turn:
             common = device.component in COMMON and not held
             by_s = usage_by_s if common or held else owner_by_s
             if not (self.is_fresh or device_id in self.due or entry.waiting[0].end_mono_s <= by_s):
-                self._keep_waiting(entry)
                 continue
             if common and windows is None:
                 windows = self._windows()
@@ -229,11 +229,6 @@ class _Turn:
                 pending_j=math.fsum(span.energy_j for span in rest),
                 ratios=_ratios(shares) or entry.ratios,
             )
-
-    def _keep_waiting(self, entry: DeviceTotals) -> None:
-        pending_j = math.fsum(span.energy_j for span in entry.waiting)
-        if pending_j != entry.pending_j:
-            self.devices[entry.device.id] = replace(entry, pending_j=pending_j)
 
     def _windows(self) -> list[Window]:
         gpu_ratios = claims.gpu_ratios(self.claims, self.devices)

@@ -56,7 +56,8 @@ class Start(Request):
     environment: dict[str, str] = Field(
         default_factory=dict,
         description="the variables of the job that tell its id and devices: TRAINWATT_RUN, SLURM_*, "
-        "TORCHELASTIC_RUN_ID, LOCAL_RANK, CUDA_VISIBLE_DEVICES, CUDA_DEVICE_ORDER; others are ignored",
+        "TORCHELASTIC_RUN_ID, LOCAL_RANK, CUDA_VISIBLE_DEVICES, CUDA_DEVICE_ORDER, NVIDIA_VISIBLE_DEVICES; others are "
+        "ignored",
     )
 
 

@@ -6,6 +6,9 @@ from monitor.core.model import Instant, Run
 from monitor.runs.holdings import Hints
 from monitor.runs.identity import LONGEST_NAME, LONGEST_PROJECT, clean, clean_tags
 
+PROJECT_TAG = "project"
+"""Stands for the project where none is named."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -28,7 +31,7 @@ class Wish:
     def as_run(self) -> tuple[Run, int]:
         """The run as it is asked for, with names that are fit to be shown ("" = not given), and how many were not."""
         name, name_altered = clean(self.name, LONGEST_NAME)
-        project, project_altered = clean(self.project, LONGEST_PROJECT)
+        project, project_altered = clean(self.project or dict(self.tags).get(PROJECT_TAG, ""), LONGEST_PROJECT)
         launcher, launcher_altered = clean(self.launcher, LONGEST_NAME)
         job_id, job_altered = clean(self.job_id, LONGEST_NAME)
         tags, tags_altered = clean_tags(dict(self.tags))

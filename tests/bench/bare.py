@@ -1,11 +1,13 @@
 """The bare loop: the daemon's driver calls at the daemon's rate, and nothing else. Run as a file, with no import of us.
 
-bare.py SYSFS counter: each second the energy and the average power of each GPU.
-bare.py SYSFS power: ten times a second the average power of each GPU, whose counter is not supported.
-Both: each second four energy_uj files, every 5 s limit, utilisation, memory, temperature and processes of each GPU.
+bare.py SYSFS counter PID...: each second the energy and the average power of each GPU.
+bare.py SYSFS power PID...: ten times a second the average power of each GPU, whose counter is not supported.
+Both: each second four energy_uj files, every 5 s limit, utilisation, memory, temperature and processes of each GPU, and
+the files of /proc by which processes are told apart and counted; PID... are the processes of the runs.
 """
 
 import contextlib
+import os
 import sys
 import time
 from typing import Any
@@ -14,14 +16,17 @@ import pynvml
 
 ZONES = ("intel-rapl:0", "intel-rapl:0/intel-rapl:0:1", "intel-rapl:1", "intel-rapl:1/intel-rapl:1:1")
 TELEMETRY_EVERY_S = 5
+ROTATION, MEMORY_EVERY, CORES_EVERY = 12, 3, 12
+"""In so many looks every process is read again; after so many memory is, and the CPUs that a run may use."""
 
 
-def main(sysfs: str, mode: str) -> None:
+def main(sysfs: str, mode: str, *pids: str) -> None:
     """Loop until killed, at fixed deadlines."""
     pynvml.nvmlInit()
     gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
     files = [f"{sysfs}/class/powercap/{zone}/energy_uj" for zone in ZONES]
     hertz = 10 if mode == "power" else 1
+    processes = Processes(pids)
     tick = int(time.clock_gettime(time.CLOCK_BOOTTIME) * hertz)
     while True:
         if mode == "counter":
@@ -35,6 +40,7 @@ def main(sysfs: str, mode: str) -> None:
         if tick % (TELEMETRY_EVERY_S * hertz) == 0:
             for gpu in gpus:
                 telemetry(gpu)
+            processes.look()
         tick += 1
         time.sleep(max(0.0, tick / hertz - time.clock_gettime(time.CLOCK_BOOTTIME)))
 
@@ -55,6 +61,46 @@ def telemetry(gpu: Any) -> None:
     since_us = int(1e6 * (time.time() - TELEMETRY_EVERY_S))
     with contextlib.suppress(pynvml.NVMLError):  # it has no sample since then
         pynvml.nvmlDeviceGetProcessUtilization(gpu, since_us)
+
+
+class Processes:
+    """The files of /proc that the daemon reads; what they say is left unread."""
+
+    def __init__(self, pids: tuple[str, ...]) -> None:
+        """`pids` are the runs' processes."""
+        self._ours = pids
+        self._listed: set[str] = set()
+        self._new: set[str] = set()
+        self._looks = 0
+
+    def look(self) -> None:
+        """Read what one look of the daemon does: new processes are examined, and once more in the next look."""
+        listed = {name for name in os.listdir("/proc") if name.isdecimal()}  # noqa: PTH208  (bare)
+        new = listed - self._listed if self._looks else set()
+        again = {pid for pid in listed if int(pid) % ROTATION == self._looks % ROTATION}
+        for pid in {*self._ours, *again, *new, *self._new}:
+            slurp(f"/proc/{pid}/stat")
+        for pid in {*new, *self._new}.difference(self._ours):
+            for name in ("status", "cgroup", "environ", "stat"):
+                slurp(f"/proc/{pid}/{name}")
+        slurp("/proc/stat")
+        if self._looks % MEMORY_EVERY == 0:
+            for name in ("meminfo", *(f"{pid}/statm" for pid in self._ours)):
+                slurp(f"/proc/{name}")
+        if self._looks % CORES_EVERY == 0:
+            for name in ("stat", *(f"{pid}/status" for pid in self._ours[:1])):
+                slurp(f"/proc/{name}")
+        self._listed, self._new, self._looks = listed, new, self._looks + 1
+
+
+def slurp(path: str) -> None:
+    """Open, read and close a file; one that has gone is none."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.read(descriptor, 1 << 16)
+        finally:
+            os.close(descriptor)
 
 
 if __name__ == "__main__":

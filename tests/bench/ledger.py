@@ -17,6 +17,7 @@ from monitor.core.attribution import ShareKind
 from monitor.core.meter import Meter
 from monitor.core.model import Basis, Component, Device, Instant, Method, Quality, Reading, Run
 from monitor.core.snapshot import DeviceTotals, Interval, Policy, RunTotals, Snapshot
+from monitor.core.waiting import Waiting
 from monitor.grid.static import StaticGrid
 from monitor.ledger.buckets import COARSE_S, FINE_S
 from monitor.ledger.compaction import DAY_S
@@ -25,6 +26,8 @@ from tests.bench.report import Line
 from tests.bench.steady import GPU_IDS, ZONES
 
 BEGIN_UNIX_S = 1.79e9
+USAGE_EVERY_S = 5.0
+"""CPUs and memory are split so often."""
 COMMITS = 1_000
 SIZED_DAYS = 4
 WEEK_RUNS = 50
@@ -39,12 +42,16 @@ TITLE = (
 
 
 class Node:
-    """Snapshots made by hand: every device draws about 400 W, every run holds what it is given."""
+    """Snapshots made by hand: every device draws about 400 W, every run holds what it is given.
+
+    Of CPUs and memory all that are alive have a part; what remains is nobody's, and the last seconds wait.
+    """
 
     def __init__(self, device_ids: Sequence[str]) -> None:
         self.at_s = 0.0
         self.runs: dict[str, RunTotals] = {}
         self._random = random.Random(1)
+        self._waits: tuple[Waiting, ...] = ()
         self._prices = StaticGrid("DE").intensities(self.now())
         self._devices = {device_id: _device(device_id) for device_id in device_ids}
         self._energy_j = dict.fromkeys(device_ids, 0.0)
@@ -67,7 +74,16 @@ class Node:
         self.at_s += span_s
         at = self.now()
         holder = {device_id: one.run.id for one in self.runs.values() if one.active for device_id in one.run.holds}
-        booked = [self._booked(device_id, holder.get(device_id, ""), at, span_s) for device_id in self._devices]
+        active = [one.run.id for one in self.runs.values() if one.active]
+        booked = [
+            interval
+            for device_id in self._devices
+            for interval in (
+                self._split(device_id, active, at, span_s)
+                if device_id in ZONES
+                else [self._booked(device_id, holder.get(device_id, ""), at, span_s)]
+            )
+        ]
         for run_id, one in self.runs.items():
             if one.active:
                 mine = [interval.energy_j for interval in booked if interval.run_id == run_id]
@@ -83,8 +99,14 @@ class Node:
             booked=tuple(booked),
         )
 
-    def _booked(self, device_id: str, run_id: str, at: Instant, span_s: float) -> Interval:
-        energy_j = self._random.uniform(350.0, 450.0) * span_s
+    def _split(self, device_id: str, run_ids: Sequence[str], at: Instant, span_s: float) -> list[Interval]:
+        """By use: a part to each run, and one to nobody."""
+        parts = ["", *run_ids]
+        each = [self._booked(device_id, run_id, at, span_s, 1 / len(parts)) for run_id in parts]
+        return [one._replace(share=ShareKind.USAGE) if one.run_id else one for one in each]
+
+    def _booked(self, device_id: str, run_id: str, at: Instant, span_s: float, part: float = 1.0) -> Interval:
+        energy_j = part * self._random.uniform(350.0, 450.0) * span_s
         self._energy_j[device_id] += energy_j
         share = ShareKind.WHOLE if run_id else None
         return Interval(
@@ -109,9 +131,20 @@ class Node:
             device=device,
             energy_j={Method.COUNTER: energy_j},
             attributed_j=energy_j,
+            waiting=self._waiting(at) if device_id in ZONES else (),
             meter=Meter(last=reading, counted=reading, still_since=reading),
             last_at=at,
         )
+
+    def _waiting(self, at: Instant) -> tuple[Waiting, ...]:
+        """What the next look at the processes will tell the owners of, one interval more each second."""
+        first_s = at.mono_s - at.mono_s % USAGE_EVERY_S
+        self._waits = tuple(one for one in self._waits if one.start_mono_s >= first_s)
+        start_s = self._waits[-1].end_mono_s if self._waits else first_s
+        if start_s < at.mono_s:
+            offset_s = at.wall_s - at.mono_s
+            self._waits += (Waiting(start_s, at.mono_s, offset_s, 401.3, Method.COUNTER, True, True, False),)  # noqa: FBT003
+        return self._waits
 
 
 def _device(device_id: str) -> Device:
@@ -265,7 +298,7 @@ def _week(directory: Path) -> list[Line]:
     ledger = _open(node, directory)
     began_s = time.perf_counter()
     for number in range(WEEK_RUNS):
-        node.begin(f"run-{number}", [*GPU_IDS, *ZONES])
+        node.begin(f"run-{number}", GPU_IDS)
         _live(node, ledger, 7 * DAY_S / WEEK_RUNS - COARSE_S)
         node.end(f"run-{number}")
         _live(node, ledger, COARSE_S)
@@ -289,7 +322,7 @@ def _week(directory: Path) -> list[Line]:
 def _report(directory: Path) -> list[Line]:
     """A run of 90 days on 8 GPUs and 4 zones: made of coarse rows up to the last two days, as it is after so long."""
     node = Node([*GPU_IDS, *ZONES])
-    node.begin("run", [*GPU_IDS, *ZONES])
+    node.begin("run", GPU_IDS)
     ledger = _open(node, directory)
     _live(node, ledger, (REPORT_DAYS - 2) * DAY_S, turn_s=2 * COARSE_S + FINE_S)
     _live(node, ledger, 2 * DAY_S)

@@ -1,6 +1,6 @@
 """The machine that is metered: eight GPUs of the stand-in driver at work, two sockets with DRAM."""
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.drivers import nvml, rapl
@@ -19,15 +19,20 @@ def load(period_s: float) -> Square:
 
 
 def working_driver(config: Path, *, counter: bool) -> nvml.FakeDriver:
-    """Eight GPUs on the real clock, a process on each; without `counter` their power has to be integrated."""
+    """Eight GPUs on the real clock; without `counter` their power has to be integrated."""
     driver = nvml.FakeDriver(config, [nvml.FakeGpu(counter_phase_s=gpu / 80) for gpu in range(GPUS)])
     began_s = driver.now_s()
     for gpu in range(GPUS):
         driver.wave(gpu, began_s, load(0.3 + 0.2 * gpu))
-        driver.process(gpu, os.getpid(), 2**36, 90)
     if not counter:
         driver.fault(ENERGY, NOT_SUPPORTED)
     return driver
+
+
+def occupy(driver: nvml.FakeDriver, pids: Sequence[int]) -> None:
+    """A process at work on each GPU, by turns where they are fewer."""
+    for gpu in range(GPUS):
+        driver.process(gpu, pids[gpu % len(pids)], 2**36, 90)
 
 
 def two_sockets(root: Path) -> rapl.RaplTree:

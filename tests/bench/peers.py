@@ -150,7 +150,7 @@ def _meter(bed: Bed) -> None:
 def _window(bed: Bed, window_s: int) -> None:
     run = f"run-{len(bed.errors)}-{len(bed.booked)}"
     began = bed.ask("begin")
-    ask(bed.served.socket, {"op": "start", "id": run})
+    ask(bed.served.socket, {"op": "start", "id": run, "environment": {"CUDA_VISIBLE_DEVICES": "0"}})
     begin_s = bed.driver.now_s()
     _watch(bed, window_s)
     end_s = bed.driver.now_s()

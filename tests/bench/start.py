@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -71,6 +72,7 @@ def _wall_s(command: list[str]) -> float:
 def _serve(scratch: Path) -> list[Line]:
     library = nvml.build(scratch)
     driver = node.working_driver(scratch / "start.conf", counter=True)
+    node.occupy(driver, [os.getpid()])
     env = driver.environment(library.parent)
     tree = node.two_sockets(scratch / "start-sys")
     ready_s, import_s, init_s = [], [], []

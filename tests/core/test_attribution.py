@@ -1,8 +1,9 @@
 """Whose joules: shares of devices that runs hold or use, what waits, and the sum that always closes."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -386,7 +387,7 @@ def test_projects_go_on_when_their_runs_have_gone() -> None:
 class World:
     """Runs that come and go, hold, share and leave, and a daemon that hears of it late or never."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self.draw = draw
         self.runs: dict[str, Run] = {}
 
@@ -434,7 +435,7 @@ class World:
 
 def _with(one: Run, **changes: object) -> Run:
     fields = {name: getattr(one, name) for name in Run.__dataclass_fields__}
-    return Run(**{**fields, **changes})  # type: ignore[arg-type]
+    return Run(**{**fields, **changes})
 
 
 @given(st.data())

@@ -87,7 +87,7 @@ def site(tmp_path: Path, library: Path) -> Iterator[Site]:
     with tree.running():
         yield made
     for process in made.started.values():
-        process.kill()
+        process.terminate()  # `trainwatt run` passes it on
         process.wait(20)
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -229,3 +230,28 @@ def test_whoever_sets_anothers_id_pays_himself(tmp_path: Path, library: Path, pr
 
     assert found["llama"]["user"] == "root"
     assert found["llama@nobody"]["user"] == "nobody"
+
+
+def test_a_daemon_in_a_container_of_its_own_numbers_has_one_run(
+    tmp_path: Path, library: Path, processes: Processes
+) -> None:
+    """Drivers tell the host's numbers, which are others than its own: all work is the container's, and it says so."""
+    if os.geteuid() != 0:
+        need.missing("root, for a PID namespace")
+    inside = [need.program("unshare"), "--pid", "--fork", "--mount-proc", "--kill-child"]
+    (tmp_path / "sys").mkdir()
+    env = processes.driver.environment(library.parent)
+    arguments = ("--sysfs", str(tmp_path / "sys"))
+    with daemon(*arguments, log=tmp_path / "log", env=env, discover=True, before=inside) as served:
+        assert not runs(served)
+        processes.start()
+        poll.until(lambda: runs(served), what="the container's run")
+        (run,) = runs(served).values()
+        poll.until(lambda: runs(served)[str(run["id"])]["energy_j"], what="its joules")
+        log = served.log
+        served.process.kill()  # unshare passes no signal on
+
+    assert run["id"] == f"container-{socket.gethostname()[:12]}"
+    assert run["launcher"] == "container"
+    assert "all work on its GPUs is one run" in log
+    assert "hostPID: true" in log

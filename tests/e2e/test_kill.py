@@ -27,6 +27,8 @@ from tests.harness.totals import total_j
 KILLS = 100
 COUNTING, INTEGRATED = (0, 1, 2), 3
 """GPUs with a counter, and one whose power must be integrated."""
+ALLOCATED = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, (*COUNTING, INTEGRATED)))}
+"""What the run's environment says it was given: all of them, though no process of it is on any."""
 PERIOD_S = 0.05
 STEP_W = 400.0
 SELF_HEALTH = (
@@ -62,7 +64,7 @@ class Node:
         with (self.scratch / "log").open("a") as log:
             self.process = subprocess.Popen(
                 [*prefix, need.trainwatt(), "serve", "--listen", f"127.0.0.1:{self.port}", *self.arguments],
-                env=clean_environment(self.environment),
+                env=clean_environment({"TRAINWATT_DISCOVER": "false"} | self.environment),
                 stdout=log,
                 stderr=log,
             )
@@ -123,7 +125,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Iterator[No
         stack.callback(node.stop)
         node.start()
         node.served()
-        ask(node.socket, {"op": "start", "id": "victim", "name": "victim"})
+        ask(node.socket, {"op": "start", "id": "victim", "name": "victim", "environment": ALLOCATED})
         for _ in range(KILLS):
             # The experiment, not a wait: the moment of the kill, also while the daemon starts.
             threading.Event().wait(rng.uniform(0.0, 1.4))
@@ -197,7 +199,7 @@ def test_the_downtime_of_an_integrated_device_is_stated(node: Node) -> None:
 
 
 def test_shares_and_remainder_make_up_each_device(node: Node) -> None:
-    """After all of it: attributed + unattributed = device."""
+    """After all of it: attributed + unattributed + pending = device."""
     assert node.scraped is not None
     devices = {
         s["metric"]["device"]: float(s["value"][1])
@@ -208,6 +210,7 @@ def test_shares_and_remainder_make_up_each_device(node: Node) -> None:
         for s in node.scraped.query(
             "sum by (device) (trainwatt_device_attributed_energy_joules_total)"
             " + sum by (device) (trainwatt_device_unattributed_energy_joules_total)"
+            " + sum by (device) (trainwatt_device_pending_energy_joules)"
         )
     }
 
@@ -224,7 +227,7 @@ def test_a_reboot_loses_only_its_own_time(tmp_path: Path, library: Path) -> None
     with TemporaryDirectory(prefix="tw-") as short:
         node = make(tmp_path, library, Path(short))
         with daemon(*node.arguments, log=tmp_path / "log", env=node.environment, port=node.port) as served:
-            ask(node.socket, {"op": "start", "id": "job", "name": "job"})
+            ask(node.socket, {"op": "start", "id": "job", "name": "job", "environment": ALLOCATED})
             poll.until(lambda: booked_j(served) > 100.0, what="some joules")
             before, before_j = served.snapshot(), booked_j(served)
             node.process = served.process  # type: ignore[assignment]
@@ -235,7 +238,7 @@ def test_a_reboot_loses_only_its_own_time(tmp_path: Path, library: Path) -> None
             served = node.served()
             first = served.snapshot()
             (ended,) = first["runs"]
-            answer = ask(node.socket, {"op": "start", "id": "job", "name": "job"})
+            answer = ask(node.socket, {"op": "start", "id": "job", "name": "job", "environment": ALLOCATED})
             poll.until(lambda: booked_j(served) > before_j + 100.0, what="joules of the second boot")
             after = served.snapshot()
             report = ask(node.socket, {"op": "end", "run": "job"})["report"]

@@ -29,6 +29,8 @@ GPUS = 2
 PERIOD_S = 0.02
 STEP_W = 400.0
 DEMO = ("--name", "demo", "--id", "demo")
+ALLOCATED = {"CUDA_VISIBLE_DEVICES": "0,1"}
+"""Both GPUs are the run's, though no process of it is on them."""
 JOB = Path(__file__).parents[1] / "jobs" / "steps.py"
 
 
@@ -45,7 +47,7 @@ class Machine:
         """`trainwatt run ARGUMENTS` to its end, in the scratch directory."""
         return subprocess.run(
             [need.trainwatt(), "run", *arguments],
-            env=clean_environment(self.environment | (env or {})),
+            env=clean_environment(self.environment | ALLOCATED | (env or {})),
             cwd=self.scratch,
             capture_output=True,
             text=True,
@@ -96,6 +98,12 @@ def is_true(machine: Machine, report: dict[str, Any], relative: float) -> bool:
     return abs(energy_j(report, "gpu") - true_j) <= relative * true_j + edges_j
 
 
+def of_devices(devices: list[dict[str, Any]], component: str, *what: str) -> float:
+    """Joules of all devices of a component: the parts of each that are named."""
+    chosen = [device for device in devices if device["component"] == component]
+    return float(sum(device[f"{name}_energy_j"] for device in chosen for name in what))
+
+
 def api_run(served: Daemon, run: str) -> dict[str, Any]:
     """A run as the API has it."""
     document: dict[str, Any] = json.loads(served.get(f"/api/v1/runs/{urllib.parse.quote(run)}")[2])
@@ -122,6 +130,7 @@ def test_with_a_daemon_every_surface_agrees(machine: Machine) -> None:
         done = machine.run(*DEMO, "--socket", str(served.socket), "--", sys.executable, str(JOB), "6", "3")
         scraped.wait_for_scrapes(scraped.scrapes() + 2)
         report, api = machine.report("demo"), api_run(served, "demo")
+        devices = served.snapshot()["devices"]
         kept_j, scraped_j = ledger_j(machine.scratch / "log.state", "demo"), total_j(scraped, "demo")
         steps = scraped.query('trainwatt_run_steps_total{run="demo"}')
 
@@ -133,7 +142,13 @@ def test_with_a_daemon_every_surface_agrees(machine: Machine) -> None:
     assert joules == pytest.approx(kept_j)
     assert joules == pytest.approx(scraped_j)
     assert f"{joules / 1000:.2f} kJ" in done.stderr
-    assert energy_j(report, "cpu") > 0.0
+    for component in ("gpu", "cpu", "dram"):
+        every_j = sum(sum(one["energy_j"].values()) for one in devices if one["component"] == component)
+        parts_j = of_devices(devices, component, "attributed", "unattributed", "pending")
+
+        assert parts_j == pytest.approx(every_j)
+        assert 0.0 < energy_j(report, component) < every_j
+        assert energy_j(report, component) == pytest.approx(of_devices(devices, component, "attributed"))
     assert int(done.stdout) == report["progress"]["steps"] == int(float(steps[0]["value"][1]))
     assert report["progress"]["tokens"] == 1000 * report["progress"]["steps"]
     assert {"train", "eval"} == set(report["phase_energy_j"])
@@ -169,7 +184,7 @@ def test_a_gpu_without_a_counter_is_told_to_the_end(tmp_path: Path, library: Pat
     with daemon("--sysfs", str(tmp_path / "sys"), log=tmp_path / "log", env=environment) as served:
         assert served.socket is not None
         poll.until(lambda: served.snapshot()["devices"][0]["energy_j"], what="joules")
-        ask(served.socket, {"op": "start", "id": "short"})
+        ask(served.socket, {"op": "start", "id": "short", "environment": {"CUDA_VISIBLE_DEVICES": "0"}})
         poll.until(lambda: api_run(served, "short")["duration_s"] > 2.0, what="two seconds of it")
         report = ask(served.socket, {"op": "end", "run": "short"})["report"]
         ended_s = report["end_unix_s"]
@@ -213,7 +228,7 @@ def test_restarted_elsewhere_under_two_replicas(machine: Machine) -> None:
         socket = f"{short}/socket"
         store = stack.enter_context(victoria(scratch / "victoria"))
         with daemon(*state, "--socket", socket, log=scratch / "first", env=machine.environment) as first:
-            ask(Path(socket), {"op": "start", "id": "moved", "name": "moved"})
+            ask(Path(socket), {"op": "start", "id": "moved", "name": "moved", "environment": ALLOCATED})
             second_port = free_port()
             targets = [f"127.0.0.1:{first.port}", f"localhost:{second_port}"]
             replicas = [

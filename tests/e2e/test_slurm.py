@@ -218,14 +218,23 @@ def test_a_job_runs_without_a_daemon(node: Node) -> None:
 
 
 def test_a_job_is_found_by_root(node: Node) -> None:
-    """Without a prolog: by what its processes carry, with name and user; it ends with its processes."""
+    """Without a prolog: by what its processes carry, with name, user and account; queued again it is the same run."""
     with as_root(node, discover=True) as served, slurm() as cluster:
-        job = cluster.submit("--job-name=fine tuning", "--gres=gpu:1")
+        job = cluster.submit("--job-name=fine tuning", "--account=physics", "--gres=gpu:1", "--requeue")
         run = f"slurm-{CLUSTER}-{job}"
         told = described(served, run)
 
         assert ("fine tuning", cluster.user, "slurm") == (told["name"], told["user"], told["launcher"])
+        assert told["project"] == "physics"
         assert len(poll.until(lambda: rows(served, "run_device_info", run), what="its device")) == 1
+        poll.until(lambda: value(served, "run_energy_joules_total", run), what="joules")
+        cluster.requeue(job)
+        poll.until(lambda: not is_active(served, run), what="the end of its first stretch")
+        before_j = value(served, "run_energy_joules_total", run) or 0.0
+        cluster.start_again(job)
+        poll.until(lambda: is_active(served, run), what="its second stretch")
+        poll.until(lambda: (value(served, "run_energy_joules_total", run) or 0.0) > before_j, what="its joules")
+        assert len(rows(served, "run_info", run)) == 1
         cluster.cancel(job)
         poll.until(lambda: not is_active(served, run), what="the end of the run")
 

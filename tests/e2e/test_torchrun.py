@@ -42,10 +42,11 @@ def test_two_workers_are_one_run(library: Path) -> None:
             if prefix:
                 os.chown(path, NOBODY, NOBODY)
         home = {"HOME": scratch, "XDG_RUNTIME_DIR": runtime, "TMPDIR": scratch, "USER": "nobody"}
+        given = {"CUDA_VISIBLE_DEVICES": "0,1"}
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         done = subprocess.run(
             [*prefix, need.trainwatt(), "run", "--name", "ddp", "--", *torchrun, str(job), str(STEPS)],
-            env=clean_environment(driver.environment(place) | home),
+            env=clean_environment(driver.environment(place) | home | given),
             cwd=place,
             capture_output=True,
             text=True,

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from itertools import pairwise
@@ -89,9 +89,14 @@ class Daemon:
 
 @contextmanager
 def daemon(
-    *args: str, log: Path, env: Mapping[str, str] | None = None, port: int | None = None, discover: bool = False
+    *args: str,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
+    discover: bool = False,
+    before: Sequence[str] = (),
 ) -> Iterator[Daemon]:
-    """Start `trainwatt serve ARGS` on a free port, wait until it is ready, and stop it at the end.
+    """Start `trainwatt serve ARGS`, with the words `before` it, on a free port; wait until it is ready; stop it.
 
     It finds runs that nobody registered only with `discover`: those of other tests are on this machine, too.
     Its ledger and its socket are its own, unless `args` name them; the ledger is kept beside the log.
@@ -103,7 +108,7 @@ def daemon(
         given = dict(pairwise(args))
         own = [word for flag, path in places.items() if flag not in given for word in (flag, path)]
         process = subprocess.Popen(
-            [need.trainwatt(), "serve", "--listen", f"127.0.0.1:{port}", *own, *args],
+            [*before, need.trainwatt(), "serve", "--listen", f"127.0.0.1:{port}", *own, *args],
             env=clean_environment({"TRAINWATT_DISCOVER": str(discover).lower()} | dict(env or {})),
             stderr=stderr,
             stdout=stderr,

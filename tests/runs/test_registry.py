@@ -328,6 +328,14 @@ def test_the_first_process_to_name_a_live_run_has_the_say(node: Node) -> None:
 # -- what is held ----------------------------------------------------------------------------------------------------
 
 
+def test_a_tag_names_the_project_where_nothing_else_does(node: Node) -> None:
+    """The account of a scheduler goes before it."""
+    tags = (("project", "llm"),)
+
+    assert node.start("tagged", process=node.process(), tags=tags).run.project == "llm"
+    assert node.start("both", process=node.process(), tags=tags, project="account").run.project == "account"
+
+
 def test_ranks_hold_together_what_each_was_given(node: Node) -> None:
     """One GPU to a rank: the run holds those of all."""
     for index in (2, 0):

@@ -126,6 +126,8 @@ class Account:
             for sums in into:
                 sums[key] = sums.get(key, 0.0) + emissions_g
             return 0.0
+        if not self._slots:
+            return energy_j
         priced = price(energy_j, start_s, end_s, self._slots, self._pue_ratio)
         for grams in priced.grams:
             key = (method, grams.basis, grams.quality)

@@ -135,11 +135,15 @@ class _Turn:
 
     def _placed(self, reading: Reading) -> Reading:
         """The reading, as an overlap where its joules are in a module's: a module that is a part contains its CPUs."""
-        if reading.device.within or reading.device.component not in (Component.CPU, Component.DRAM):
+        device = reading.device
+        if device.within or device.component not in COMMON or device.component is Component.PLATFORM:
             return reading
-        modules = [e.device.id for e in self.devices.values() if e.device.component is Component.MODULE]
-        parts = [device_id for device_id in modules if self.devices[device_id].device.is_part]
-        return replace(reading, device=replace(reading.device, within=parts[0])) if parts else reading
+        parts = [
+            entry.device.id
+            for entry in self.devices.values()
+            if entry.device.component is Component.MODULE and not entry.device.within
+        ]
+        return replace(reading, device=replace(device, within=parts[0])) if parts else reading
 
     def fail(self, failure: ReadFailure) -> None:
         """Drop the baseline of a device that fell away: its counter may restart unseen."""
@@ -154,8 +158,7 @@ class _Turn:
             return
         at_s, used_j = entry.last_at.mono_s, math.fsum(entry.energy_j.values())
         is_idle = not processes.processes and entry.telemetry.utilization_ratio == 0.0
-        self.devices[processes.device_id] = replace(
-            entry,
+        self.devices[processes.device_id] = entry._replace(
             processes=processes,
             looks=looks.added(entry.looks, processes, keep_from_s=_oldest_s(entry)),
             idle=idle.look(entry.idle, is_idle=is_idle, at_s=at_s, energy_j=used_j),
@@ -221,8 +224,7 @@ class _Turn:
             attributed_j = self.account.book(device, shares)
             if common and windows:
                 entry = self._learn_idle(entry, windows)  # noqa: PLW2901
-            self.devices[device_id] = replace(
-                entry,
+            self.devices[device_id] = entry._replace(
                 attributed_j=entry.attributed_j + attributed_j,
                 unattributed_j=entry.unattributed_j + math.fsum(s.energy_j for s in shares if s.kind is None),
                 waiting=tuple(rest),
@@ -242,7 +244,7 @@ class _Turn:
             mean_w = window.quiet_power_w(entry.waiting)
             if mean_w is not None:
                 power_w = idle.lowest(entry.idle.power_w, mean_w)
-                entry = replace(entry, idle=entry.idle._replace(power_w=power_w))
+                entry = entry._replace(idle=entry.idle._replace(power_w=power_w))
         return entry
 
     def _hold(self, device: Device, start_mono_s: float, end_mono_s: float, unmeasured_s: float) -> None:
@@ -325,11 +327,11 @@ class _Turn:
         if last is not None and silent_s <= max(policy.stale_after_s, STALE_WINDOWS * last.window_s):
             return entry
         if entry.meter.counted is not None and silent_s <= policy.lost_after_s:
-            return replace(entry, power_w=None)
+            return entry._replace(power_w=None)
         self._hold(entry.device, entry.last_at.mono_s, at.mono_s, silent_s + entry.meter.unvouched_s)
         gone = _away(entry)
         last_at = at if silent_s > 0.0 else entry.last_at
-        return replace(gone, unmeasured_s=gone.unmeasured_s + max(0.0, silent_s), last_at=last_at)
+        return gone._replace(unmeasured_s=gone.unmeasured_s + max(0.0, silent_s), last_at=last_at)
 
     def _run_totals(self, run: Run, devices: Mapping[str, DeviceTotals], power_w: float | None) -> RunTotals:
         before = self.before.runs.get(run.id)
@@ -382,7 +384,7 @@ def _ratios(shares: Iterable[Share]) -> Mapping[str, float]:
 
 def _away(entry: DeviceTotals) -> DeviceTotals:
     """The device without a baseline: what its counter might have told of a gap is now unmeasured for good."""
-    return replace(entry, meter=Meter(), power_w=None, unmeasured_s=entry.unmeasured_s + entry.meter.unvouched_s)
+    return entry._replace(meter=Meter(), power_w=None, unmeasured_s=entry.unmeasured_s + entry.meter.unvouched_s)
 
 
 def _is_measured(entry: DeviceTotals) -> bool:

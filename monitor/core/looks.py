@@ -1,7 +1,6 @@
 """Who used a device between two looks at its processes, once the owners of the processes are known."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from monitor.core.attribution import COMMON
 from monitor.core.model import Processes, Usage
@@ -26,7 +25,7 @@ def resolved(entry: DeviceTotals, usages: Iterable[Usage]) -> DeviceTotals:
     """The device with its looks told by run, where somebody has looked at the processes since."""
     if all(look.users is not None for look in entry.looks):
         return entry
-    return replace(entry, looks=tuple(_resolved(look, usages) for look in entry.looks))
+    return entry._replace(looks=tuple(_resolved(look, usages) for look in entry.looks))
 
 
 def _resolved(look: Look, usages: Iterable[Usage]) -> Look:

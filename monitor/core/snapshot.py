@@ -65,6 +65,10 @@ def _empty() -> Mapping[Any, Any]:
     return MappingProxyType({})
 
 
+_NONE: Mapping[Any, Any] = MappingProxyType({})
+_UNTOLD = Telemetry()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The settings that the arithmetic depends on; they change only with a restart."""
@@ -81,19 +85,20 @@ class Policy:
     """So long the joules of what several use wait to be told who used how much; 0 = nobody tells."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceTotals:
+class DeviceTotals(NamedTuple):
     """One device: its joules since the start of the count, who had them, and how it is now."""
 
     device: Device
     energy_j: Mapping[Method, float]
+    last_at: Instant
+    """Up to here its time is accounted for, as joules or as unmeasured seconds."""
     attributed_j: float = 0.0
     unattributed_j: float = 0.0
     pending_j: float = 0.0
     unmeasured_s: float = 0.0
     resets: int = 0
     power_w: float | None = None
-    telemetry: Telemetry = field(default_factory=Telemetry)
+    telemetry: Telemetry = _UNTOLD
     telemetry_at: Instant | None = None
     waiting: tuple[Waiting, ...] = ()
     """The joules of `pending_j`, oldest first."""
@@ -101,13 +106,11 @@ class DeviceTotals:
     """What ran on it at the last look; None where nobody can tell."""
     looks: tuple[Look, ...] = ()
     """The last looks at who used it, oldest first."""
-    idle: Idle = field(default_factory=Idle)
-    ratios: Mapping[str, float] = field(default_factory=_empty)
+    idle: Idle = Idle()
+    ratios: Mapping[str, float] = _NONE
     """What part each run had of the last joules that were split; of the moment, so it is not kept over a restart."""
-    meter: Meter = field(default_factory=Meter)
-    crosscheck: CrossCheck = field(default_factory=CrossCheck)
-    last_at: Instant
-    """Up to here its time is accounted for, as joules or as unmeasured seconds."""
+    meter: Meter = Meter()
+    crosscheck: CrossCheck = CrossCheck()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ Of its telemetry, watts and processes nothing is kept: they are of the moment.
 """
 
 import json
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -135,13 +134,12 @@ def resumable(entry: DeviceTotals) -> DeviceTotals:
 
 def without_baseline(entry: DeviceTotals) -> DeviceTotals:
     """The device whose counter cannot tell what was used meanwhile: that time will be unmeasured."""
-    return replace(entry, meter=Meter(), unmeasured_s=entry.unmeasured_s + entry.meter.unvouched_s)
+    return entry._replace(meter=Meter(), unmeasured_s=entry.unmeasured_s + entry.meter.unvouched_s)
 
 
 def on_another_boot(entry: DeviceTotals) -> DeviceTotals:
     """The device after the machine went down: nobody can tell any more whose the joules are that waited."""
-    return replace(
-        without_baseline(entry),
+    return without_baseline(entry)._replace(
         unattributed_j=entry.unattributed_j + entry.pending_j,
         pending_j=0.0,
         waiting=(),

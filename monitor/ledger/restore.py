@@ -75,7 +75,7 @@ def _on_this_boot(entry: DeviceTotals, now: Instant) -> DeviceTotals:
     last_at = runs.rebased(entry.last_at, now)
     # The machine was off before it booted: that time is nobody's to measure.
     last_at = Instant(min(max(0.0, last_at.mono_s), now.mono_s), last_at.wall_s)
-    return replace(meters.on_another_boot(entry), last_at=last_at)
+    return meters.on_another_boot(entry)._replace(last_at=last_at)
 
 
 def _runs(db: sqlite3.Connection, now: Instant, boot_id: str, shown: runs.Shown) -> list[RunTotals]:

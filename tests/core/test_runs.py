@@ -110,7 +110,7 @@ def test_an_estimate_is_no_coverage() -> None:
 def restarted(before: Snapshot, at_s: float, *, keep_meter: bool) -> Snapshot:
     """What a ledger gives back: totals, and the meter of a counter that goes on by itself."""
     entry = before.devices["GPU-a"]
-    entry = replace(entry, power_w=None, meter=entry.meter if keep_meter else Meter())
+    entry = entry._replace(power_w=None, meter=entry.meter if keep_meter else Meter())
     return replace(before, at=None, resumed_at=instant(at_s), devices={"GPU-a": entry}, booked=())
 
 

@@ -129,7 +129,7 @@ def test_names_follow_the_rules(metric: object) -> None:
 def test_idle_and_projects_are_series() -> None:
     """Idle joules of runs and idle power where they are known; joules and grams of projects, methods apart."""
     entry = totals(demo(), idle_j={Component.GPU: 100.0})
-    gpu = replace(device(GPU, Component.GPU), idle=Idle(power_w=61.5), pending_j=7.0)
+    gpu = device(GPU, Component.GPU)._replace(idle=Idle(power_w=61.5), pending_j=7.0)
     kinds = {(Component.GPU, Method.COUNTER): 5.0, (Component.CPU, Method.ESTIMATED): 2.0}
     project = ProjectTotals(energy_j=kinds, emissions_g={(Method.COUNTER, Basis.LIFECYCLE, Quality.STATIC): 0.5})
     known = snapshot(entry, devices={GPU: gpu, CPU: device(CPU, Component.CPU)})

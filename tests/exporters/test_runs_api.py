@@ -228,7 +228,7 @@ def test_the_snapshot_tells_who_shares_what() -> None:
         Look(5.0, 9.0, ((7, 0.4),)),
     )
     working = Processes(device_id=GPU, at=moment(9.0), processes=(DeviceProcess(pid=7, slice_id="MIG-2"),))
-    gpu = replace(gpu, pending_j=9.0, idle=Idle(power_w=61.5), looks=looks, processes=working)
+    gpu = gpu._replace(pending_j=9.0, idle=Idle(power_w=61.5), looks=looks, processes=working)
     entry = replace(LIVE, run=replace(LIVE.run, slices=frozenset({"MIG-2"})), idle_j={Component.GPU: 3.0})
     project = ProjectTotals(
         energy_j={(Component.GPU, Method.COUNTER): 5.0},

@@ -71,7 +71,7 @@ def test_who_used_what_lately_does_not_name_it(tmp_path: Path) -> None:
     at = count.now()
     looks = (Look(at.mono_s - 5.0, at.mono_s, ((7, 0.5),), (("whisper", 0.5), ("other", 0.25))),)
     usages = (Usage(start=at, end=at, runs=(RunUse("whisper", 1.0, 1), RunUse("other", 2.0, 2)), mark="m"),)
-    entry = replace(shown.devices["GPU-a"], looks=looks)
+    entry = shown.devices["GPU-a"]._replace(looks=looks)
     shown = replace(shown, devices={**shown.devices, "GPU-a": entry}, usages=usages, usage_mark="m")
     ledger.offer(shown)
     ledger.commit()

@@ -77,8 +77,7 @@ def keep_waiting(count: Count, ledger: Ledger, turns: int) -> Snapshot:
             energy_j={(Component.GPU, Method.COUNTER): number / 7},
             emissions_g={(Method.COUNTER, Basis.DIRECT, Quality.STATIC): number / 9},
         )
-        waits = replace(
-            entry,
+        waits = entry._replace(
             attributed_j=0.0,
             unattributed_j=settled_j,
             pending_j=sum(one.energy_j for one in waiting),
@@ -132,7 +131,7 @@ def test_the_count_comes_back_bit_for_bit(tmp_path: Path) -> None:
     for device_id, entry in before.devices.items():
         restored = after.devices[device_id]
         momentary = DeviceTotals(device=entry.device, energy_j={}, last_at=entry.last_at)
-        lasting = replace(entry, **{name: getattr(momentary, name) for name in OF_THE_MOMENT}, meter=restored.meter)
+        lasting = entry._replace(**{name: getattr(momentary, name) for name in OF_THE_MOMENT}, meter=restored.meter)
 
         assert lasting == restored
     assert () == after.booked
@@ -307,8 +306,8 @@ def test_a_device_without_any_energy_comes_back(tmp_path: Path) -> None:
     count = Count()
     ledger = count.open(tmp_path)
     snapshot = count.turn()
-    silent = replace(snapshot.devices["GPU-b"], energy_j={}, meter=Meter())
-    odd = replace(snapshot.devices["GPU-a"], energy_j={Method.INTEGRATED: 0.1 + 0.2, Method.ESTIMATED: 5e-324})
+    silent = snapshot.devices["GPU-b"]._replace(energy_j={}, meter=Meter())
+    odd = snapshot.devices["GPU-a"]._replace(energy_j={Method.INTEGRATED: 0.1 + 0.2, Method.ESTIMATED: 5e-324})
     ledger.offer(replace(snapshot, devices={"GPU-a": odd, "GPU-b": silent}))
     ledger.commit()
     ledger.close()

@@ -10,8 +10,13 @@ from monitor.sources.nvml.driver import Handle
 from monitor.sources.nvml.mig import Slice
 
 UNKNOWN_MEMORY = 2**64 - 1
+ROOM = 32
+"""Processes of a GPU that are asked for at once."""
+RING = 72
+"""Samples of utilisation that a driver keeps (nvml.h)."""
 SPARE = 8
 """Room for processes that start between asking for the size and asking for the list."""
+TRIES = 4
 
 
 class _Process(ctypes.Structure):
@@ -36,6 +41,8 @@ class ProcessReader:
 
     def __init__(self) -> None:
         self._layout = _layout()
+        self._room = (self._layout * ROOM)()
+        self._samples = (pynvml.c_nvmlProcessUtilizationSample_t * RING)()
         self._last_seen_us: dict[str, int] = {}
 
     def probe(self, handle: Handle, slices: Sequence[Slice] = ()) -> None:
@@ -86,34 +93,39 @@ class ProcessReader:
 
     def _running(self, handle: Handle) -> list[_Process]:
         ask = pynvml.nvmlLib.nvmlDeviceGetComputeRunningProcesses_v3
-        count = ctypes.c_uint(0)
-        code = ask(handle, ctypes.byref(count), None)
-        while code == pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
-            count.value += SPARE
-            processes = (self._layout * count.value)()
-            code = ask(handle, ctypes.byref(count), processes)
+        for _try in range(TRIES):
+            count = ctypes.c_uint(len(self._room))
+            code = ask(handle, ctypes.byref(count), self._room)
             if code == pynvml.NVML_SUCCESS:
-                return list(processes[: count.value])
-        if code != pynvml.NVML_SUCCESS:
-            raise pynvml.NVMLError(code)
-        return []
+                # Copies, for the room is used again.
+                return [self._layout.from_buffer_copy(self._room[number]) for number in range(count.value)]
+            if code != pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
+                break
+            self._room = (self._layout * (max(count.value, len(self._room)) + SPARE))()
+        raise pynvml.NVMLError(code)
 
     def _utilization(self, handle: Handle, device_id: str) -> dict[int, float]:
         """Mean SM utilisation 0..1 by pid over the samples since the last call; none where the driver has none.
 
         There is a sample of a process where it worked, so that the mean is over the moments that any was taken at.
         """
-        try:
-            samples = pynvml.nvmlDeviceGetProcessUtilization(handle, self._last_seen_us.get(device_id, 0))
-        except pynvml.NVMLError:
-            return {}  # no new samples (NOT_FOUND), or none at all (MIG): unknown, not idle
         last_us = self._last_seen_us.get(device_id, 0)
+        ask = pynvml.nvmlLib.nvmlDeviceGetProcessUtilization
+        for _try in range(TRIES):
+            count = ctypes.c_uint(len(self._samples))
+            code = ask(handle, self._samples, ctypes.byref(count), ctypes.c_ulonglong(last_us))
+            if code != pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
+                break
+            self._samples = (pynvml.c_nvmlProcessUtilizationSample_t * (max(count.value, len(self._samples)) + SPARE))()
+        if code != pynvml.NVML_SUCCESS:
+            return {}  # no new samples (NOT_FOUND), or none at all (MIG): unknown, not idle
         by_pid: dict[int, list[float]] = {}
         moments = set()
-        for sample in samples:
-            if sample.timeStamp > last_us and sample.pid:  # some drivers fill up with zeros
-                moments.add(int(sample.timeStamp))
-                by_pid.setdefault(int(sample.pid), []).append(sample.smUtil / 100.0)
+        for sample in self._samples[: count.value]:
+            at_us, pid = sample.timeStamp, sample.pid
+            if at_us > last_us and pid:  # some drivers fill up with zeros
+                moments.add(at_us)
+                by_pid.setdefault(pid, []).append(sample.smUtil / 100.0)
         self._last_seen_us[device_id] = max(moments, default=last_us)
         return {pid: sum(ratios) / len(moments) for pid, ratios in by_pid.items()}
 

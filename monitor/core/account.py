@@ -50,38 +50,66 @@ class Account:
         self.node_unpriced_j += self.price(energy_j, start_wall_s, end_wall_s, method, self.node_emissions_g)
 
     def book(self, device: Device, shares: Iterable[Share]) -> float:
-        """Give runs and nobody their joules; return those of the runs."""
+        """Give runs and nobody their joules, which the node was charged for before; return those of the runs."""
         attributed_j = 0.0
         for share in shares:
-            span = share.span
-            start_wall_s = span.start_mono_s + span.wall_offset_s
-            end_wall_s = span.end_mono_s + span.wall_offset_s
             if share.kind is not None:
                 attributed_j += share.energy_j
-                count = self.count(share.run_id)
-                count.add(share, device.component)
-                emissions_g, project_g = count.emissions_g, self._project(share, device.component)
+                span = share.span
+                count, project_g = self._give(device, share)
                 count.unpriced_j += self.price(
-                    share.energy_j, start_wall_s, end_wall_s, span.method, emissions_g, project_g
-                )
-            # In the order of Interval's fields.
-            self.booked.append(
-                Interval(
-                    share.run_id,
-                    device.id,
-                    self._zone,
-                    share.phase,
-                    span.method,
-                    share.kind,
-                    span.recovered,
-                    start_wall_s,
-                    end_wall_s,
                     share.energy_j,
-                    share.idle_j or 0.0,
-                    self._measured_s(share),
+                    span.start_mono_s + span.wall_offset_s,
+                    span.end_mono_s + span.wall_offset_s,
+                    span.method,
+                    count.emissions_g,
+                    project_g,
                 )
-            )
+            self._note(device, share)
         return attributed_j
+
+    def book_at_once(self, device: Device, share: Share) -> None:
+        """Give a run all that the device used, and charge the node for it: one price for both."""
+        span = share.span
+        count, project_g = self._give(device, share)
+        unpriced_j = self.price(
+            share.energy_j,
+            span.start_mono_s + span.wall_offset_s,
+            span.end_mono_s + span.wall_offset_s,
+            span.method,
+            self.node_emissions_g,
+            count.emissions_g,
+            project_g,
+        )
+        if unpriced_j:
+            self.node_unpriced_j += unpriced_j
+            count.unpriced_j += unpriced_j
+        self._note(device, share)
+
+    def _give(self, device: Device, share: Share) -> tuple[RunCount, dict[EmissionsKey, float]]:
+        count = self.count(share.run_id)
+        count.add(share, device.component)
+        return count, self._project(share, device.component)
+
+    def _note(self, device: Device, share: Share) -> None:
+        span = share.span
+        # In the order of Interval's fields.
+        self.booked.append(
+            Interval(
+                share.run_id,
+                device.id,
+                self._zone,
+                share.phase,
+                span.method,
+                share.kind,
+                span.recovered,
+                span.start_mono_s + span.wall_offset_s,
+                span.end_mono_s + span.wall_offset_s,
+                share.energy_j,
+                share.idle_j or 0.0,
+                self._measured_s(share),
+            )
+        )
 
     def _measured_s(self, share: Share) -> float:
         """Nobody's time is what no run had: beside shares of runs, what is left is joules without time."""

@@ -182,13 +182,15 @@ class _Turn:
             is_timed=in_step,
             recovered=resumed_at is not None and start_s < resumed_at.mono_s,
         )
-        self.account.charge_node(delta.energy_j, method, start_s + span.wall_offset_s, delta.end.wall_s)
         held = self.claims.get(device.id, ())
         policy = self.before.policy
         share: Share | None = None
         if len(held) == 1 and (phase := claims.throughout(held[0], start_s, end_s)) is not None:
             share = whole(span, held[0].run, phase, entry.idle.power_w)
-        elif not held and (policy.usage_wait_s if device.component in COMMON else policy.owner_wait_s) == 0.0:
+            self.account.book_at_once(device, share)
+            return share, span
+        self.account.charge_node(delta.energy_j, method, start_s + span.wall_offset_s, delta.end.wall_s)
+        if not held and (policy.usage_wait_s if device.component in COMMON else policy.owner_wait_s) == 0.0:
             share = nobodys(span)
         elif held and (len(held) == 1 or policy.usage_wait_s == 0.0 or held[0].slice_ratio is not None):
             self.due.add(device.id)
@@ -281,15 +283,17 @@ class _Turn:
         self._settle(at.mono_s)
         devices = {device_id: self._aged(self.devices[device_id], at) for device_id in sorted(self.devices)}
         node_energy_j: dict[NodeEnergyKey, float] = {}
+        watts: list[float] = []
         for entry in devices.values():
             if _is_measured(entry):
                 for method, energy_j in entry.energy_j.items():
                     key = (entry.device.component, method)
                     node_energy_j[key] = node_energy_j.get(key, 0.0) + energy_j
-        watts = [e.power_w for e in devices.values() if _is_measured(e) and e.power_w is not None]
+                if entry.power_w is not None:
+                    watts.append(entry.power_w)
         run_watts = claims.watts(self.claims, devices)
         usages = self.before.usages
-        if self.sample.usages or usages:
+        if self.is_fresh and (self.sample.usages or usages):
             usages = looks.still_needed((*usages, *self.sample.usages), devices)
         newest = self.sample.usages[-1] if self.sample.usages else None
         return replace(

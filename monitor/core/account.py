@@ -114,7 +114,7 @@ class Account:
     def _measured_s(self, share: Share) -> float:
         """Nobody's time is what no run had: beside shares of runs, what is left is joules without time."""
         span = share.span
-        if not span.is_seen or (share.kind is None and share.energy_j < span.energy_j):
+        if not (span.is_seen and span.is_timed) or (share.kind is None and share.energy_j < span.energy_j):
             return 0.0
         return span.end_mono_s - span.start_mono_s
 

@@ -7,6 +7,7 @@ held by nobody      waits for a run that is found late, then nobody's
 CPU, memory         by CPU time and memory once a `Usage` covers the time; the idle part by cores or GPUs held
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
@@ -18,6 +19,8 @@ from monitor.core.waiting import Look, Waiting
 
 COMMON = frozenset({Component.CPU, Component.DRAM, Component.PLATFORM})
 """What everybody on a node uses and nobody holds."""
+METHOD_AND_LATER = slice(4, None)
+"""Fields of Waiting that tell how its joules are known."""
 SAME_CLOCK_S = 1e-3
 """The wall clock is slewed by less within a second; more is a step of it."""
 
@@ -147,13 +150,18 @@ def _divide(span: Waiting, present: Sequence[Claim], facts: Facts, used: Mapping
 def _by_slice(span: Waiting, present: Sequence[Claim], facts: Facts) -> list[Share]:
     """By the parts that they hold, whatever goes on within; who holds no part in particular has what is left."""
     idle_j = _idle_j(span, facts.idle_w)
-    held = sum(claim.slice_ratio for claim in present if claim.slice_ratio is not None)
+    device = facts.device
+    ratios = device.slice_ratios if len(device.slice_ratios) == len(device.slices) else ()
+    part_of = dict(zip(device.slices, ratios or [1.0 / len(device.slices)] * len(device.slices), strict=True))
+    takers = Counter(one for claim in present for one in claim.run.slices if one in part_of)
+    own = [sum(part_of[one] / takers[one] for one in sorted(claim.run.slices) if one in part_of) for claim in present]
+    held = sum(own)
     whole_count = sum(claim.slice_ratio is None for claim in present)
     scale = 1.0 / max(1.0, held)
     left = max(0.0, 1.0 - held) / max(1, whole_count)
     parts = []
-    for claim in present:
-        ratio = left if claim.slice_ratio is None else claim.slice_ratio * scale
+    for claim, mine in zip(present, own, strict=True):
+        ratio = left if claim.slice_ratio is None else mine * scale
         parts.append((claim.run, ratio, ratio))
     return _shares(span, parts, idle_j, ShareKind.SLICE)
 
@@ -226,18 +234,21 @@ def _last_end(spans: Sequence[Waiting], by_s: float) -> float:
 def _cells(spans: Sequence[Waiting], moments: Sequence[float]) -> Iterator[tuple[Waiting, list[Waiting]]]:
     """Spans cut at the moments, and put together between them where they are alike; with what they consist of."""
     edges = frozenset(moments)
-    cell: Waiting | None = None
     parts: list[Waiting] = []
-    for part in (part for span in spans for part in _cut(span, moments)):
-        if cell is not None and part.start_mono_s not in edges and _goes_on(cell, part):
-            cell = cell._replace(end_mono_s=part.end_mono_s, energy_j=cell.energy_j + part.energy_j)
+    for span in spans:
+        for part in _cut(span, moments) if moments else (span,):
+            if parts and (part.start_mono_s in edges or not _goes_on(parts[-1], part)):
+                yield _together(parts), parts
+                parts = []
             parts.append(part)
-            continue
-        if cell is not None:
-            yield cell, parts
-        cell, parts = part, [part]
-    if cell is not None:
-        yield cell, parts
+    if parts:
+        yield _together(parts), parts
+
+
+def _together(parts: Sequence[Waiting]) -> Waiting:
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0]._replace(end_mono_s=parts[-1].end_mono_s, energy_j=sum(part.energy_j for part in parts))
 
 
 def _cut(span: Waiting, moments: Sequence[float]) -> Iterator[Waiting]:
@@ -255,10 +266,9 @@ def _cut(span: Waiting, moments: Sequence[float]) -> Iterator[Waiting]:
     yield span._replace(start_mono_s=start_s, energy_j=left_j)
 
 
-def _goes_on(cell: Waiting, part: Waiting) -> bool:
+def _goes_on(before: Waiting, part: Waiting) -> bool:
     return (
-        cell.end_mono_s == part.start_mono_s
-        and abs(cell.wall_offset_s - part.wall_offset_s) < SAME_CLOCK_S
-        and cell.method is part.method
-        and (cell.is_seen, cell.is_timed, cell.recovered) == (part.is_seen, part.is_timed, part.recovered)
+        before.end_mono_s == part.start_mono_s
+        and abs(before.wall_offset_s - part.wall_offset_s) < SAME_CLOCK_S
+        and before[METHOD_AND_LATER] == part[METHOD_AND_LATER]
     )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from monitor.core.attribution import Claim
+from monitor.core.attribution import COMMON, Claim
 from monitor.core.model import Component, Device, Run, Sample
 from monitor.core.snapshot import DeviceTotals, Snapshot
 
@@ -12,20 +12,16 @@ NEVER_S = math.inf
 
 def claims_of(before: Snapshot, sample: Sample) -> Mapping[str, list[Claim]]:
     """By device, without those that ended before anything can have begun that is still to be split."""
-    oldest_s = min(
-        (
-            min(entry.last_at.mono_s, entry.waiting[0].start_mono_s) if entry.waiting else entry.last_at.mono_s
-            for entry in before.devices.values()
-        ),
-        default=0.0,
-    )
+    oldest_s = {
+        device_id: min(entry.last_at.mono_s, entry.waiting[0].start_mono_s) if entry.waiting else entry.last_at.mono_s
+        for device_id, entry in before.devices.items()
+    }
     claims: dict[str, list[Claim]] = {}
     for run in sample.runs.runs:
-        if run.end is None or run.end.mono_s >= oldest_s:
-            for device_id, since_s, until_s in _spells(run):
-                if until_s >= oldest_s:
-                    ratio = _slice_ratio(run, before.devices.get(device_id)) if run.slices else None
-                    claims.setdefault(device_id, []).append(Claim(run, since_s, until_s, ratio))
+        for device_id, since_s, until_s in _spells(run):
+            if until_s >= oldest_s.get(device_id, 0.0):
+                ratio = _slice_ratio(run, before.devices.get(device_id)) if run.slices else None
+                claims.setdefault(device_id, []).append(Claim(run, since_s, until_s, ratio))
     return claims
 
 
@@ -55,15 +51,25 @@ def overlap_s(claim: Claim, start_s: float, end_s: float) -> float:
     return max(0.0, min(end_s, claim.until_s) - max(start_s, claim.since_s))
 
 
-def gpu_ratios(claims: Mapping[str, list[Claim]], devices: Mapping[str, DeviceTotals]) -> dict[str, float]:
-    """What part of the node's GPUs each run holds, or held at its end."""
-    gpus = [device_id for device_id, entry in devices.items() if _is_gpu(entry.device)]
+def gpu_ratios(
+    claims: Mapping[str, list[Claim]], devices: Mapping[str, DeviceTotals], since_s: float = -math.inf
+) -> dict[str, float]:
+    """What part of the node's GPUs each run holds, or held at its end; of those seen since then, or held."""
+    gpus = [
+        device_id
+        for device_id, entry in devices.items()
+        if _is_gpu(entry.device) and (entry.last_at.mono_s >= since_s or device_id in claims)
+    ]
     ratios: dict[str, float] = {}
     for device_id in gpus:
         held = claims.get(device_id, ())
+        parts: dict[str, float] = {}
         for claim in held:
-            part = (1.0 if claim.slice_ratio is None else claim.slice_ratio) / len(held) / len(gpus)
-            ratios[claim.run.id] = ratios.get(claim.run.id, 0.0) + part
+            beside = sum(one.since_s < claim.until_s and one.until_s > claim.since_s for one in held)
+            part = 1.0 / max(1, beside) if claim.slice_ratio is None else claim.slice_ratio
+            parts[claim.run.id] = max(part, parts.get(claim.run.id, 0.0))
+        for run_id, part in parts.items():
+            ratios[run_id] = ratios.get(run_id, 0.0) + part / len(gpus)
     return ratios
 
 
@@ -74,6 +80,8 @@ def watts(claims: Mapping[str, list[Claim]], devices: Mapping[str, DeviceTotals]
         if entry.power_w is None or not entry.device.is_part:
             continue
         held = [claim for claim in claims.get(device_id, ()) if claim.run.end is None and claim.until_s == NEVER_S]
+        if not held and entry.device.component not in COMMON:
+            continue
         parts = {held[0].run.id: held[0].slice_ratio or 1.0} if len(held) == 1 else entry.ratios
         if len(held) > 1 and not parts:
             parts = {claim.run.id: 1.0 / len(held) for claim in held}

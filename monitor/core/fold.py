@@ -1,8 +1,9 @@
 """The monitor is a fold: `step(snapshot, sample) -> snapshot`. Same samples, same snapshots, bit for bit."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from operator import itemgetter
 from types import MappingProxyType
 
@@ -24,10 +25,12 @@ from monitor.core.model import (
     Run,
     Sample,
 )
-from monitor.core.snapshot import DeviceTotals, NodeEnergyKey, RunTotals, Snapshot
+from monitor.core.snapshot import DeviceTotals, RunTotals, Snapshot
 from monitor.core.usage import Window
 from monitor.core.waiting import Waiting
 
+FIRST_USAGE_WITHIN_S = 10.0
+"""Two periods of whoever looks at the processes."""
 STALE_WINDOWS = 3
 """A device that is read seldom is stale once it has missed so many readings."""
 
@@ -67,6 +70,7 @@ class _Turn:
         self.before = before
         self.sample = sample
         self.devices = dict(before.devices)
+        self.node_energy_j = dict(before.node_energy_j)
         self.runs = {run.id: run for run in sample.runs.runs}
         self.account = Account(before, sample, self.runs)
         self.claims = claims.claims_of(before, sample)
@@ -111,6 +115,9 @@ class _Turn:
                 attributed_j += share.energy_j
         elif tells_energy and not reading.device.is_part:
             unattributed_j += delta.energy_j  # others have these joules already
+        if tells_energy and reading.device.is_part and reading.device.origin is not Origin.ESTIMATED:
+            key = (reading.device.component, method)
+            self.node_energy_j[key] = self.node_energy_j.get(key, 0.0) + delta.energy_j
         # All of it by name: `dataclasses.replace` takes as long again, twelve times a turn.
         self.devices[reading.device.id] = DeviceTotals(
             device=reading.device,
@@ -121,7 +128,7 @@ class _Turn:
             waiting=waiting,
             processes=entry.processes,
             looks=entry.looks,
-            idle=entry.idle if told else idle.broken(entry.idle),
+            idle=entry.idle if told and meter.is_true_to_time(entry.meter, metered.meter) else idle.broken(entry.idle),
             ratios=entry.ratios,
             unmeasured_s=entry.unmeasured_s + unmeasured_s,
             resets=entry.resets + metered.restarted,
@@ -141,9 +148,14 @@ class _Turn:
         parts = [
             entry.device.id
             for entry in self.devices.values()
-            if entry.device.component is Component.MODULE and not entry.device.within
+            if entry.device.component is Component.MODULE and self._measures(entry, reading.at)
         ]
         return replace(reading, device=replace(device, within=parts[0])) if parts else reading
+
+    def _measures(self, entry: DeviceTotals, at: Instant) -> bool:
+        """Whether it is a part whose joules are known now, or will be."""
+        told_lately = at.mono_s - entry.last_at.mono_s <= self.before.policy.lost_after_s
+        return entry.device.is_part and entry.meter.last is not None and told_lately
 
     def fail(self, failure: ReadFailure) -> None:
         """Drop the baseline of a device that fell away: its counter may restart unseen."""
@@ -202,6 +214,8 @@ class _Turn:
         """Book what waits and can be told by now, or has waited long enough."""
         policy = self.before.policy
         owner_by_s, usage_by_s = at_s - policy.owner_wait_s, at_s - policy.usage_wait_s
+        if self._is_blind(at_s):
+            owner_by_s = usage_by_s = -math.inf
         windows: list[Window] | None = None
         for device_id, entry in self.devices.items():
             if not entry.waiting:
@@ -213,16 +227,11 @@ class _Turn:
                 continue
             if common and windows is None:
                 windows = self._windows()
-            facts = Facts(
-                device=device,
-                idle_w=entry.idle.power_w,
-                looks=entry.looks,
-                windows=windows or () if common else (),
-                runs=self.runs,
-                owner_by_s=owner_by_s,
-                usage_by_s=usage_by_s,
-            )
-            shares, rest = settle(entry.waiting, held, facts)
+            if held or common:
+                shares, rest = settle(entry.waiting, held, self._facts(entry, windows or (), owner_by_s, usage_by_s))
+            else:  # nobody came for the oldest
+                shares = [nobodys(span) for span in takewhile(lambda one: one.end_mono_s <= owner_by_s, entry.waiting)]
+                rest = list(entry.waiting[len(shares) :])
             attributed_j = self.account.book(device, shares)
             if common and windows:
                 entry = self._learn_idle(entry, windows)  # noqa: PLW2901
@@ -234,8 +243,28 @@ class _Turn:
                 ratios=_ratios(shares) or entry.ratios,
             )
 
+    def _facts(self, entry: DeviceTotals, windows: Sequence[Window], owner_by_s: float, usage_by_s: float) -> Facts:
+        return Facts(
+            device=entry.device,
+            idle_w=entry.idle.power_w,
+            looks=entry.looks,
+            windows=windows,
+            runs=self.runs,
+            owner_by_s=owner_by_s,
+            usage_by_s=usage_by_s,
+        )
+
+    def _is_blind(self, at_s: float) -> bool:
+        """Whether the daemon has just begun, and nobody has told yet who used what meanwhile: so long all waits."""
+        resumed_at, policy = self.before.resumed_at, self.before.policy
+        if resumed_at is None or policy.usage_wait_s == 0.0 or at_s > resumed_at.mono_s + FIRST_USAGE_WITHIN_S:
+            return False
+        usages = (*self.before.usages, *self.sample.usages)
+        return not any(one.end.mono_s >= resumed_at.mono_s for one in usages)
+
     def _windows(self) -> list[Window]:
-        gpu_ratios = claims.gpu_ratios(self.claims, self.devices)
+        resumed_at = self.before.resumed_at
+        gpu_ratios = claims.gpu_ratios(self.claims, self.devices, resumed_at.mono_s if resumed_at else -math.inf)
         usages = (*self.before.usages, *self.sample.usages)
         return [Window(one, self.runs, gpu_ratios) for one in usages if one.start.mono_s < one.end.mono_s]
 
@@ -282,15 +311,7 @@ class _Turn:
             self.devices = {key: looks.resolved(entry, self.sample.usages) for key, entry in self.devices.items()}
         self._settle(at.mono_s)
         devices = {device_id: self._aged(self.devices[device_id], at) for device_id in sorted(self.devices)}
-        node_energy_j: dict[NodeEnergyKey, float] = {}
-        watts: list[float] = []
-        for entry in devices.values():
-            if _is_measured(entry):
-                for method, energy_j in entry.energy_j.items():
-                    key = (entry.device.component, method)
-                    node_energy_j[key] = node_energy_j.get(key, 0.0) + energy_j
-                if entry.power_w is not None:
-                    watts.append(entry.power_w)
+        watts = [e.power_w for e in devices.values() if e.power_w is not None and _is_measured(e)]
         run_watts = claims.watts(self.claims, devices)
         usages = self.before.usages
         if self.is_fresh and (self.sample.usages or usages):
@@ -303,7 +324,7 @@ class _Turn:
             runs=MappingProxyType(
                 {run_id: self._run_totals(run, devices, run_watts.get(run_id)) for run_id, run in self.runs.items()}
             ),
-            node_energy_j=MappingProxyType(node_energy_j),
+            node_energy_j=MappingProxyType(self.node_energy_j),
             node_power_w=sum(watts) if watts else None,
             node_emissions_g=MappingProxyType(self.account.node_emissions_g),
             node_unpriced_j=self.account.node_unpriced_j,
@@ -388,7 +409,12 @@ def _ratios(shares: Iterable[Share]) -> Mapping[str, float]:
 
 def _away(entry: DeviceTotals) -> DeviceTotals:
     """The device without a baseline: what its counter might have told of a gap is now unmeasured for good."""
-    return entry._replace(meter=Meter(), power_w=None, unmeasured_s=entry.unmeasured_s + entry.meter.unvouched_s)
+    return entry._replace(
+        meter=Meter(),
+        power_w=None,
+        idle=idle.broken(entry.idle),
+        unmeasured_s=entry.unmeasured_s + entry.meter.unvouched_s,
+    )
 
 
 def _is_measured(entry: DeviceTotals) -> bool:

@@ -10,6 +10,8 @@ from monitor.core.waiting import Look
 LONGEST_LOOK_S = 10.0
 """The driver's ring of utilisation samples is overwritten after so long: of what was before, nobody tells."""
 MOST_USAGES = 64
+MOST_LOOKS = 64
+"""More than can be told of what waits: a device that is not read any more needs none."""
 
 
 def added(looks: tuple[Look, ...], processes: Processes, *, keep_from_s: float) -> tuple[Look, ...]:
@@ -18,7 +20,7 @@ def added(looks: tuple[Look, ...], processes: Processes, *, keep_from_s: float) 
     start_s = max(looks[-1].end_mono_s, end_s - LONGEST_LOOK_S) if looks else end_s - LONGEST_LOOK_S
     pids = tuple((process.pid, process.sm_utilization_ratio) for process in processes.processes)
     new = Look(start_s, end_s, pids)
-    return (*(look for look in looks if look.end_mono_s > keep_from_s), new)
+    return (*(look for look in looks if look.end_mono_s > keep_from_s), new)[-MOST_LOOKS:]
 
 
 def resolved(entry: DeviceTotals, usages: Iterable[Usage]) -> DeviceTotals:

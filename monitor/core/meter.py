@@ -16,6 +16,8 @@ FROZEN_AFTER_S = 5.0
 """Counters are refreshed every 10 to 100 ms: one that stands still for so long under load has stopped."""
 FROZEN_LOAD_J = 100.0
 """And so much must have been drawn meanwhile: a device that draws nothing counts nothing."""
+STILL_S = 1.0
+"""Counters are refreshed more often than this."""
 RESUMED_RATIO = 0.5
 """A frozen counter that comes back within this part of what was integrated had only stopped to show."""
 
@@ -48,6 +50,12 @@ class Metered(NamedTuple):
     """Seconds that turned out to be unmeasured."""
     restarted: bool = False
     """Whether the hardware counter began anew."""
+
+
+def is_true_to_time(before: Meter, after: Meter) -> bool:
+    """Whether the joules booked between are those of their own time: nothing held back, and no standstill."""
+    still_s = after.last.at.mono_s - after.still_since.at.mono_s if after.last and after.still_since else 0.0
+    return before.withheld_j == after.withheld_j == 0.0 and not (after.still_j > 0.0 and still_s > STILL_S)
 
 
 def read(meter: Meter, now: Reading) -> Metered:

@@ -148,6 +148,10 @@ class Book:
         """Whether one more run may be alive."""
         return sum(self._alive.values()) < self._limits.live
 
+    def yields_to(self, uid: int) -> bool:
+        """Whether another user has so many runs that one of his gives way to one more of this user."""
+        return self.has_room or max(self._alive.values(), default=0) > self._alive[uid] + 1
+
     def make_room(self, uid: int, at: Instant) -> None:
         """Before a run is added, give up one of whoever has the most, the one who asks included.
 

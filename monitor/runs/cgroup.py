@@ -150,6 +150,11 @@ def _only(values: Iterable[str]) -> str:
     return seen.pop() if len(seen) == 1 else ""
 
 
+def place_lines(text: str) -> tuple[tuple[str, str], ...]:
+    """(controller, path) of each line."""
+    return tuple((name, path) for controllers, path in _lines(text) for name in controllers)
+
+
 def _lines(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
     for line in text.split("\n"):
         if match := _LINE.fullmatch(line):

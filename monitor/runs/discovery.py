@@ -17,8 +17,11 @@ from monitor.runs.forest import Forest
 from monitor.runs.found import Found, Occupied, Tracked
 from monitor.runs.procfs import ProcessFiles
 from monitor.runs.resources import Directories, Resources
+from monitor.runs.sharing import Sharing
 
 PERIOD_S = 5.0
+NEW_S = 15.0
+"""A process that is not older has been on its GPU since its start: it began for that, and what it used still waits."""
 PHASE_S = 0.4
 """So long after the GPUs' drivers are asked for their processes: then the loop has what they said."""
 
@@ -91,6 +94,7 @@ class Discovery:
         self._looks = looks
         self._files = files
         self._forest = Forest(files)
+        self._sharing = Sharing(evidence)
         self._resources = Resources(files, cgroups, evidence)
         self._mark = mark
         self._on_host = on_host
@@ -101,6 +105,10 @@ class Discovery:
         self._seen: dict[str, float] = {}
         """Last look at each device that was passed on."""
         self._is_confirmed = False
+        self._here: dict[str, dict[int, float]] = {}
+        """Since when each process has been on a device, as far as looks tell."""
+        self._taken: dict[str, float] = {}
+        """CPU time of the runs up to the present look, by who was in them before it."""
         self._alone: frozenset[str] = frozenset()
         """Runs whose CPU time their own cgroup tells."""
 
@@ -116,7 +124,7 @@ class Discovery:
 
     def read_energy(self) -> Readout:
         """At the edge of a run: what was used up to now, without looking for runs that nobody registered."""
-        return self._read(find=False)
+        return self._read(find=self._scan is not None and not self._is_confirmed)
 
     def _read(self, *, find: bool) -> Readout:
         try:
@@ -125,13 +133,15 @@ class Discovery:
             busy_s, capacity_s = self._files.node_cpu()
         except (OSError, ValueError) as error:
             raise SourceBroken(f"/proc cannot be read: {error}", reason="procfs") from error
+        self._taken = self._forest.take_cpu_s()  # before any run changes over to its cgroup, or from it
         looks = self._looks()
-        tracked = self._assign()
+        most_s = 0.0 if self._last is None else busy_s - self._last[1]
+        tracked = self._assign(most_s)
         if find and self._scan is not None:
             found = self._scan.find(self._forest, tracked, looks, at)
             if found:
                 self._registry.discover(found)
-                tracked = self._assign()
+                tracked = self._assign(most_s)
             self._confirm(tracked)
         owners = self._forest.owners()
         self._registry.note_owners(owners)
@@ -144,16 +154,17 @@ class Discovery:
         self._known = {one.run_id: one for one in tracked}
         return Readout(usages=(usage,))
 
-    def _assign(self) -> tuple[Tracked, ...]:
+    def _assign(self, most_s: float) -> tuple[Tracked, ...]:
         tracked = self._registry.tracked()
         if self._mark:
             self._go_on({one.run_id for one in tracked})
         roots = {process: one.run_id for one in tracked for process in one.members}
         self._forest.assign(roots, self._alone)
         directories = {} if self._scan is None else self._scan.directories(tracked)
-        nested = self._forest.containing()
+        nested = self._forest.containing() | self._sharing.runs(directories, tracked)
         own = {run_id: paths for run_id, paths in directories.items() if run_id not in nested}
-        alone = self._resources.take_over(own, frozenset(filter(self._is_born, own)))
+        born = {run_id: self._forest.raw_cpu_s(run_id) for run_id in own if self._is_born(run_id)}
+        alone = self._resources.take_over(own, born, most_s)
         if alone != self._alone:
             self._alone = alone
             self._forest.assign(roots, alone)
@@ -186,13 +197,15 @@ class Discovery:
         taken = self._forest.take_cpu_s()
         runs = dict.fromkeys([*self._known, *(one.run_id for one in tracked)])
         uses = []
+        new_s = sum(taken_s for run_id, taken_s in taken.items() if run_id not in self._known)
         for run_id in runs:
             processes = self._forest.processes(run_id)
             cpu_s = self._resources.cpu_s(run_id)
+            rest_s = max(0.0, self._resources.take_rest_s(run_id) - new_s)  # what has begun in it tells for itself
             uses.append(
                 RunUse(
                     run_id,
-                    taken.get(run_id, 0.0) if cpu_s is None else cpu_s,
+                    rest_s + self._taken.get(run_id, 0.0) + (taken.get(run_id, 0.0) if cpu_s is None else cpu_s),
                     self._resources.memory_bytes(run_id, processes, at.mono_s),
                     self._resources.core_ratio(run_id, processes, at.mono_s),
                 )
@@ -223,11 +236,18 @@ class Discovery:
             return
         present: dict[str, dict[str, Occupied]] = {}
         for device_id, look in fresh.items():
-            self._seen[device_id] = look.at.mono_s
+            before_s, before = self._seen.get(device_id, 0.0), self._here.get(device_id, {})
+            self._seen[device_id], self._here[device_id] = look.at.mono_s, (here := {})
             for process in look.processes:
                 run_id = owners.get(process.pid)
                 start_s = self._forest.start_s(process.pid)
-                if run_id is None or start_s is None:
+                if start_s is None:
+                    continue
+                if look.at.mono_s - start_s > NEW_S:
+                    # One that the look before did not list came after it, however old it is.
+                    start_s = max(start_s, before.get(process.pid, before_s))
+                here[process.pid] = start_s
+                if run_id is None:
                     continue
                 known = present.setdefault(run_id, {}).get(device_id, Occupied(start_s))
                 slices = known.slices | ({process.slice_id} if process.slice_id else set())
@@ -238,5 +258,6 @@ class Discovery:
         """Once after the start: of jobs whose scheduler may have ended them meanwhile, those that have processes."""
         if not self._is_confirmed:
             self._is_confirmed = True
+            self._resources.adopt({})  # of whom nobody is found the reading is stale from now on
             alive = [one for one in tracked if self._forest.processes(one.run_id)]
             self._registry.confirm(frozenset(key for one in alive for key in one.keys))

@@ -45,6 +45,8 @@ class Entry:
     """A scheduler's job: it lives until it is said to have ended, with or without processes."""
     unconfirmed: bool = False
     """Lasting, and not seen since the daemon was restarted: its end may have been told to nobody."""
+    was_seen: bool = False
+    """Processes of it have been found."""
     outer: str = ""
     """Id of the run that it is inside of, and whose devices it has while it lives."""
     raw_job_id: str = ""
@@ -137,6 +139,7 @@ class Entry:
         new = now - self.processes
         if key in self.keys and self.sightings.get(key) != now:
             self.sightings[key] = now
+            self.was_seen = self.was_seen or bool(now)
             self.touch()
         return new
 
@@ -160,7 +163,7 @@ class Entry:
         self.hints.clear()
         self.occupied.clear()
         self.allotted = self.lent = frozenset()
-        self.found, self.outer, self.raw_job_id = False, "", ""
+        self.found, self.was_seen, self.outer, self.raw_job_id = False, False, "", ""
         self.tally.close()
 
     # -- what it holds -----------------------------------------------------------------------------------------------
@@ -265,6 +268,7 @@ class Entry:
                 "found": self.found,
                 "lasting": self.lasting,
                 "unconfirmed": self.unconfirmed,
+                "was_seen": self.was_seen,
                 "outer": self.outer,
                 "raw_job_id": self.raw_job_id,
                 "allotted": sorted(self.allotted),

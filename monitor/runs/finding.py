@@ -113,11 +113,12 @@ class Finding(Shelf):
                         continue  # it was struck out meanwhile: ask the ledger
                     now = self._now()
                     entry = entry or (known if known is not None and known.alive else None)
-                    if entry is None and (not is_alive or not self._book.has_room):
+                    if entry is None and (not is_alive or not self._book.yields_to(one.uid)):
                         return None
                     at_s = now.mono_s
                     if entry is None:
                         self._book.altered += altered
+                        self._book.make_room(one.uid, now)
                         start = _start(one, known, returned, now)
                         entry = self._begin(known, wish, run_id, one.uid, at=start, returned=returned)
                         entry.found = True
@@ -187,7 +188,7 @@ class Finding(Shelf):
         gpus = {device.id for device in self._book.seen if device.component is Component.GPU}
         mine = entry.claims & gpus
         for other in [one for one in self._book.living() if one.lasting and one is not entry]:
-            if other.claims & mine and self._book.is_deserted(other):
+            if other.was_seen and other.claims & mine and self._book.is_deserted(other):
                 self._book.finish(other, at)
 
 

@@ -89,6 +89,8 @@ def _given(environment: Mapping[str, str], gpus: Sequence[Device]) -> set[str]:
         indices = all(_is_index(entry) for entry in allocated)
         if indices and cut:
             return cut  # Slurm counts slices as it counts GPUs: only their UUIDs, which it passes on here, tell them
+        if indices and slices and visible is None:
+            return set()  # which of its indices are slices, only the job's own environment tells
         if indices and len(gpus) <= len(allocated):
             return set(in_order)  # we are within the job ourselves: its indices are those of the node, ours begin at 0
         return {in_order[int(e)] if _is_index(e) and int(e) < len(in_order) else e for e in allocated}

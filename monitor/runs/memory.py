@@ -33,6 +33,7 @@ def recall(run: Run) -> Entry | None:
             found=bool(told.get("found", False)),
             lasting=bool(told.get("lasting", False)),
             unconfirmed=bool(told.get("unconfirmed", False)),
+            was_seen=bool(told.get("was_seen", False)),
             outer=str(told.get("outer", "")),
             raw_job_id=str(told.get("raw_job_id", "")),
             allotted=frozenset(str(device) for device in told.get("allotted", run.holds)),

@@ -1,6 +1,7 @@
 """The book of runs: who started what, which processes are in it, how far it is. Any thread may ask and tell."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from monitor.core.model import Instant, Run, RunBook
 from monitor.core.snapshot import RunTotals
@@ -76,6 +77,9 @@ class Registry(Finding):
                     if known is not self._book.get(run_id) or (at_home is not None and not at_home.alive):
                         continue  # it was struck out meanwhile: ask the ledger
                     self._book.altered += altered
+                    if at_home is not None and wish.key not in at_home.keys and run_id != asked:
+                        # It is here by its descent only: what its environment says of a job is no key to that.
+                        wish = replace(wish, key="")
                     return self._start(wish, run_id, uid, process, returned=returned, altered=altered)
 
     def _home(self, wish: Wish, uid: int, process: Process | None) -> Entry | None:

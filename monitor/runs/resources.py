@@ -14,6 +14,8 @@ Directories = tuple[tuple[str, str], ...]
 MEMORY_PERIOD_S = 15.0
 """Memory changes slowly, and reading it of every process costs as much as everything else together."""
 CORES_PERIOD_S = 60.0
+TOLERANCE_S = 0.1
+"""Counts of cgroups and of the node differ by some ticks."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +26,8 @@ class _Known:
     """Of a cgroup that is the run's alone; () = none."""
     cpu_s: float | None = None
     """CPU time of the cgroup at the last look; None = its processes tell."""
+    rest_s: float = 0.0
+    """Of its cgroup up to the look in which that was no longer its alone."""
     memory_bytes: int = 0
     memory_due_s: float = 0.0
     core_ratio: float | None = None
@@ -42,10 +46,13 @@ class Resources:
         self._node_bytes = 0
         self._node_due_s = 0.0
 
-    def take_over(self, directories: Mapping[str, Directories], born: frozenset[str]) -> frozenset[str]:
+    def take_over(
+        self, directories: Mapping[str, Directories], born: Mapping[str, float], most_s: float
+    ) -> frozenset[str]:
         """Count the CPU time of runs by their cgroups from now on; return those that have a readable one.
 
-        `born` are runs all of whose processes began after the last look: of these it counts from nothing.
+        `born` are runs all of whose processes began after the last look, with the CPU time of these: it counts, too.
+        `most_s` is what the whole node has used since that look.
         """
         for run_id, own in directories.items():
             known = self._runs.setdefault(run_id, _Known())
@@ -53,10 +60,15 @@ class Resources:
                 continue
             known.directories = own
             cpu_s = self._cgroups.cpu_s(own)
-            before_s = self._adopted.pop(run_id, 0.0 if run_id in born else cpu_s)
+            before_s = self._adopted.pop(run_id, cpu_s)
+            if cpu_s is not None and before_s == cpu_s and run_id in born:
+                # Its processes are new, its cgroup perhaps not: what is beyond all that the node did is older.
+                before_s = 0.0 if cpu_s <= most_s + TOLERANCE_S else max(0.0, cpu_s - born[run_id])
             known.cpu_s = None if cpu_s is None else before_s
         for run_id, known in self._runs.items():
             if known.directories and run_id not in directories:
+                now_s = None if known.cpu_s is None else self._cgroups.cpu_s(known.directories)
+                known.rest_s = 0.0 if now_s is None or known.cpu_s is None else max(0.0, now_s - known.cpu_s)
                 known.directories, known.cpu_s = (), None
         return frozenset(run_id for run_id, known in self._runs.items() if known.cpu_s is not None)
 
@@ -74,6 +86,14 @@ class Resources:
             return 0.0
         taken_s, known.cpu_s = max(0.0, now_s - known.cpu_s), now_s
         return taken_s
+
+    def take_rest_s(self, run_id: str) -> float:
+        """CPU time up to the look in which a run's cgroup was no longer its alone; once."""
+        known = self._runs.get(run_id)
+        if known is None:
+            return 0.0
+        rest_s, known.rest_s = known.rest_s, 0.0
+        return rest_s
 
     def raw_cpu_s(self) -> dict[str, float]:
         """By run, for `adopt`."""

@@ -27,6 +27,7 @@ class Scan:
         self._ticks_per_s = ticks_per_s
         self._known: dict[Mark, Identity] = {}
         """Of the live runs."""
+        self._has_looked = False
 
     def find(
         self, forest: Forest, tracked: Sequence[Tracked], looks: Mapping[str, Processes], at: Instant
@@ -36,10 +37,17 @@ class Scan:
         self._known = {mark: identity for mark, identity in self._known.items() if mark in live}
         found: dict[Mark, list[Process]] = {}
         on_gpus = {process.pid for look in looks.values() for process in look.processes} - forest.owners().keys()
-        for line in self._candidates(forest, on_gpus):
+        # What the daemon before this one found has its processes, but here nobody knows yet by what, nor its cgroup.
+        kept = {} if self._has_looked else {process: one for one in tracked for process in one.members}
+        self._has_looked = True
+        for line in self._candidates(forest, on_gpus | {process.pid for process in kept}):
             own = line[0]
             identity = self._identifier.identify(line)
-            if identity is None or not self._is_run(identity, own, live, on_gpus, at):
+            if identity is None:
+                continue
+            if own.process in kept and live.get((identity.key, identity.uid)) is not kept[own.process]:
+                continue
+            if not self._is_run(identity, own, live, on_gpus, at):
                 continue
             mark = (identity.key, identity.uid)
             if mark not in self._known or (self._known[mark].note and not identity.note):

@@ -202,7 +202,9 @@ class Shelf:
     def _find(self, asked: str, uid: int) -> tuple[str, Entry | None, RunTotals | None]:
         """The id that this user may have, with its entry, or what the ledger remembers of it."""
         own = scoped(asked, self._scopes[uid])
-        for run_id in (asked, own):
+        # What ends in a user's name is that user's: else two ids would be enough to keep somebody out.
+        is_open = "@" not in asked or asked.endswith(f"@{self._scopes[uid]}")
+        for run_id in (asked, own) if is_open else (own,):
             with self._lock:
                 entry = self._book.get(run_id)
             if entry is not None:

@@ -243,12 +243,14 @@ def test_a_found_run_without_room_is_left_out(node: Seen) -> None:
     assert node.book.runs(node.now()).dropped == 1
 
 
-def test_ids_that_are_all_others_are_left_out(node: Seen) -> None:
-    """Discovery hears of no error."""
+def test_nobodys_ids_keep_a_found_run_out(node: Seen) -> None:
+    """Ann has r, and asked for r@bob: Bob's is found all the same."""
     node.start("r", ANN)
     node.start("r@bob", ANN)
 
-    assert node.find("given:1:r", "r", uid=BOB) is None
+    assert node.find(f"given:{BOB}:r", "r", uid=BOB) == "r@bob"
+    assert owner_of(node.shown()["r@bob"]) == BOB
+    assert ("r", "r@bob@ann", "r@bob") == node.book.live()
 
 
 def test_names_of_found_runs_are_cleaned(node: Seen) -> None:
@@ -513,13 +515,27 @@ def test_what_the_scheduler_gave_stands(node: Seen) -> None:
 
 
 def test_an_end_that_was_not_told_is_found_out(node: Seen) -> None:
-    """A GPU goes to the next job: the one before, if it has no process left, is over. One with processes is not."""
+    """A GPU goes to the next job: one that was seen, and has no process left, is over. One with processes is not."""
+    gone = node.process()
     node.job("7", gpus="0")
     node.job("8", gpus="1")
+    node.find("slurm:7", "slurm-t-7", gone)
     node.find("slurm:8", "slurm-t-8")
+    node.kill(gone)
     node.job("9", gpus="0,1")
 
     assert ("slurm-t-8", "slurm-t-9") == node.book.live()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_job_that_was_never_seen_is_not_over(node: Seen, *, restarted: bool) -> None:
+    """Two prologs on one GPU, for its shards or by MPS: neither has processes yet, and both live."""
+    node.job("7", gpus="0")
+    if restarted:
+        node.restart()
+    node.job("8", gpus="0")
+
+    assert {"slurm-t-7", "slurm-t-8"} == set(node.book.live())
 
 
 def test_a_job_with_a_run_inside_is_not_over(node: Seen) -> None:

@@ -1,0 +1,261 @@
+"""The source "processes" on a made node: CPU time that counts once, over restarts, steps, cgroups and floods."""
+
+from pathlib import Path
+
+import pytest
+
+from monitor.core.model import Component, Device, Hold
+from monitor.runs.book import Limits
+from monitor.runs.wish import Wish
+from tests.harness.made_proc import ANN, BOB, MadeNode, cpu_s, listed
+
+GPU = Device(id="GPU-0", component=Component.GPU, source="nvml", max_power_w=1000.0, lists_processes=True)
+JOB = "/system.slice/slurmstepd.scope/job_42"
+STEPS = "/system.slice/slurmstepd.scope/system"
+ENV = {"SLURM_JOB_ID": "42", "SLURM_CLUSTER_NAME": "c"}
+RUN = "slurm-c-42"
+CONTAINER = "/system.slice/docker-" + "c" * 64 + ".scope"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> MadeNode:
+    """Two GPUs, two users, no runs; the daemon has looked once."""
+    made = MadeNode(tmp_path, devices=listed(GPU, 2))
+    made.look()
+    return made
+
+
+def with_job(node: MadeNode) -> None:
+    """A Slurm job of one process in a cgroup of its own is found."""
+    node.group(JOB, 0.0)
+    node.begin(60, comm="bash", cgroup=f"{JOB}/step_batch/user/task_0", env=ENV)
+    node.work({60: 1.0}, groups=[JOB])
+    assert cpu_s(node.look())[RUN] == 1.0
+
+
+# -- over a restart --------------------------------------------------------------------------------------------------
+
+
+def test_after_a_restart_a_found_run_goes_on_by_its_cgroup(node: MadeNode) -> None:
+    """What it used while no daemon ran counts once, and a step that nobody descends from is in it."""
+    with_job(node)
+    node.work({60: 4.0}, groups=[JOB])
+    last = node.look()
+    node.work({60: 16.0}, groups=[JOB], idle_s=20.0)
+    node.restart(last)
+
+    assert cpu_s(node.look()) == {RUN: 16.0}
+    node.work({60: 4.0}, groups=[JOB])
+    assert cpu_s(node.look()) == {RUN: 4.0}
+
+    node.begin(70, comm="slurmstepd", uid=0, cgroup=STEPS)
+    node.begin(71, 70, cgroup=f"{JOB}/step_0/user/task_0", env=ENV)
+    for _ in range(2):
+        node.work({60: 1.0, 71: 3.0}, groups=[JOB])
+        assert cpu_s(node.look()) == {RUN: 4.0}
+
+
+def test_after_a_restart_what_came_and_went_in_the_cgroup_counts(node: MadeNode) -> None:
+    """Processes that no look ever listed: only the cgroup has counted them."""
+    with_job(node)
+    last = node.look()
+    node.restart(last)
+    node.look()
+    node.work({60: 1.0}, groups=[JOB])
+    node.group(JOB, node.groups[JOB] + 2.5)
+
+    assert cpu_s(node.look()) == {RUN: 3.5}
+
+
+def test_after_a_restart_a_found_run_lives_on_in_its_children(node: MadeNode) -> None:
+    """The process by which it was found ends; those that came meanwhile are in it."""
+    with_job(node)
+    node.restart(node.look())
+    node.look()
+    node.begin(61, 60, cgroup=f"{JOB}/step_batch/user/task_0", env=ENV)
+    for _ in range(2):
+        node.work({60: 1.0})
+        node.look()
+    node.end(60)
+    for _ in range(3):
+        node.work({61: 1.0})
+        node.look()
+
+    assert node.live() == {RUN}
+    assert node.runs()[RUN].resumed is None
+
+
+# -- whose cgroup ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_born_into_an_old_cgroup_has_only_its_own_time(node: MadeNode) -> None:
+    """A container that has been at work for hours: what it used before is not the run's."""
+    node.group(CONTAINER, 5000.0)
+    node.begin(60, comm="sleep", cgroup=CONTAINER, start_s=1.0)
+    node.look()
+    node.at_s += 2.0
+    node.begin(61, 60, cgroup=CONTAINER)
+    node.work({61: 1.0}, groups=[CONTAINER], idle_s=3.0)
+    node.on_gpu(61)
+
+    assert cpu_s(node.look()) == {"container-cccccccccccc": 1.0}
+    node.work({61: 4.0}, groups=[CONTAINER])
+    assert cpu_s(node.look()) == {"container-cccccccccccc": 4.0}
+
+
+def test_a_job_between_two_steps_counts_no_step_twice(node: MadeNode) -> None:
+    """All of its processes end, then others begin in the same cgroup."""
+    with_job(node)
+    node.work({60: 4000.0}, groups=[JOB])
+    assert cpu_s(node.look()) == {RUN: 4000.0}
+    node.end(60)
+    for _ in range(2):
+        node.work({})
+        node.look()
+    node.begin(61, cgroup=f"{JOB}/step_1/user/task_0", env=ENV)
+    node.work({61: 1.0}, groups=[JOB])
+
+    assert cpu_s(node.look()) == {RUN: 1.0}
+
+
+def test_a_named_run_in_a_step_of_a_job_is_counted_once(node: MadeNode) -> None:
+    """The job's cgroup holds both: what the run used is not the job's, too."""
+    node.group(JOB, 0.0)
+    node.begin(60, comm="bash", cgroup=f"{JOB}/step_batch/user/task_0", env=ENV)
+    node.begin(70, comm="slurmstepd", uid=0, cgroup=STEPS)
+    node.begin(71, 70, cgroup=f"{JOB}/step_0/user/task_0", env=ENV | {"TRAINWATT_RUN": "exp"})
+    node.look()
+    for _ in range(3):
+        node.work({60: 1.0, 71: 4.0}, groups=[JOB])
+        assert cpu_s(node.look()) == {RUN: 1.0, "exp": 4.0}
+
+
+def test_two_users_in_one_pod_have_each_their_own_time(node: MadeNode) -> None:
+    """Both say that they are the pod, whose cgroup counts both."""
+    pod = "/kubepods.slice/kubepods-pod11111111_2222_3333_4444_555555555555.slice"
+    node.group(pod, 100.0)
+    for pid, uid, letter in ((60, ANN, "a"), (61, BOB, "b")):
+        node.begin(pid, uid=uid, cgroup=f"{pod}/cri-containerd-{letter * 64}.scope", start_s=1.0)
+    node.on_gpu(60, 61)
+    node.look()
+    for _ in range(2):
+        node.work({60: 4.0, 61: 3.0}, groups=[pod])
+        assert sorted(cpu_s(node.look()).values()) == [3.0, 4.0]
+
+
+def test_cpu_time_around_inner_runs_is_conserved(node: MadeNode) -> None:
+    """At every start and end of a run inside of a job: each second is the one's or the other's, none both's or lost."""
+    with_job(node)
+    outer_s = inner_s = 0.0
+
+    def turn(outer: float, inner: float = 0.0) -> None:
+        nonlocal outer_s, inner_s
+        node.work({60: outer} | ({61: inner} if inner else {}), groups=[JOB])
+        told = node.look()
+        used = cpu_s(told)
+        assert told.cpu_s == pytest.approx(outer + inner, abs=0.02)
+        assert sum(used.values()) == pytest.approx(outer + inner, abs=0.02)
+        outer_s, inner_s = outer_s + used[RUN], inner_s + used.get("in", 0.0)
+
+    turn(4.9)
+    for _ in range(3):
+        process = node.begin(61, 60, cgroup=f"{JOB}/step_batch/user/task_0", env=ENV | {"TRAINWATT_RUN": "in"})
+        node.registry.start(Wish(id="in", key=f"given:{ANN}:in", raw_job_id="42"), ANN, process)
+        turn(4.0, 1.0)
+        turn(1.0, 4.0)
+        node.end(61)
+        turn(4.5)
+        turn(4.5)
+
+    assert outer_s == pytest.approx(46.9, abs=0.1)
+    assert inner_s == pytest.approx(15.0, abs=0.1)
+
+
+# -- on which GPU since when -----------------------------------------------------------------------------------------
+
+
+def test_an_old_process_that_comes_to_a_gpu_holds_it_from_the_look_before(node: MadeNode) -> None:
+    """Not from its start: what the GPU used before was not its work."""
+    node.begin(60, env={"TRAINWATT_RUN": "r"})
+    for _ in range(20):
+        node.on_gpu()
+        node.look()
+        node.at_s += 5.0
+    before_s = node.at_s - 5.0
+    node.on_gpu(60)
+    node.look()
+
+    assert node.runs()["r"].holds == {"GPU-0"}
+    assert node.runs()["r"].spells == (Hold("GPU-0", before_s),)
+
+
+def test_a_process_that_comes_back_to_a_gpu_holds_it_from_the_look_before(node: MadeNode) -> None:
+    """It began there, left for longer than spells are kept, and is back."""
+    node.begin(60, env={"TRAINWATT_RUN": "r"})
+    for turn in range(24):
+        node.on_gpu(*([60] if turn < 3 else []))
+        node.look()
+        node.at_s += 5.0
+        assert ("GPU-0" in node.runs()["r"].holds) == (turn < 3)
+    node.on_gpu(60)
+    node.look()
+
+    assert node.runs()["r"].spells == (Hold("GPU-0", node.at_s - 5.0),)
+
+
+# -- who is kept out -------------------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_one_users_runs_keeps_nobody_out(tmp_path: Path) -> None:
+    """One of his gives way to whoever has fewer, and nobody else's does; the most stays the most."""
+    node = MadeNode(tmp_path, devices=listed(GPU, 1), limits=Limits(live=8))
+    node.look()
+    for number in range(20):
+        node.begin(1000 + number, uid=BOB, env={"TRAINWATT_RUN": f"b{number}"})
+    node.look()
+    node.at_s += 5.0
+    assert len(node.live()) == 8
+
+    node.begin(60, comm="bash", cgroup=f"{JOB}/s", env=ENV)
+    for _ in range(3):
+        node.look()
+        node.at_s += 5.0
+        assert RUN in node.live()
+        assert len(node.live()) == 8
+
+    for number in range(20):
+        node.end(1000 + number)
+    node.look()
+    assert node.live() == {RUN}
+
+
+def test_only_a_job_that_was_seen_is_over_when_its_gpu_is_given_again(node: MadeNode) -> None:
+    """Prologs of two jobs that share a GPU: both live. Once its processes were found and have gone, it is over."""
+
+    def prolog(number: str) -> None:
+        hints = (("SLURM_JOB_GPUS", "0"),)
+        wish = Wish(id=f"slurm-c-{number}", key=f"slurm:{number}", raw_job_id=number, is_named=False, hints=hints)
+        node.registry.begin_lasting(wish, ANN)
+
+    prolog("42")
+    prolog("43")
+    assert node.live() == {"slurm-c-42", "slurm-c-43"}
+
+    with_job(node)
+    node.restart(node.look())
+    node.end(60)
+    node.registry.confirm(frozenset({"slurm:42", "slurm:43"}))
+    prolog("44")
+    assert node.live() == {"slurm-c-43", "slurm-c-44"}
+
+
+def test_a_number_in_an_environment_is_no_key_to_another_job(node: MadeNode) -> None:
+    """A process of job 42 says that it is 43: that opens nothing of the neighbour's."""
+    with_job(node)
+    inside = node.begin(61, 60, cgroup=f"{JOB}/step_batch/user/task_0", env=ENV)
+    node.look()
+    node.registry.start(Wish(id="slurm-c-43", key="slurm:43", raw_job_id="43", is_named=False), ANN, inside)
+
+    assert all("slurm:43" not in one.keys for one in node.registry.tracked())
+    node.registry.begin_lasting(Wish(id="slurm-c-43", key="slurm:43", raw_job_id="43", is_named=False), BOB)
+    assert node.registry.end_lasting("slurm:43") == ("slurm-c-43",)

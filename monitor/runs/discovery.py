@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from monitor.core.model import Instant, Processes, Readout, RunUse, Usage
@@ -148,10 +148,13 @@ class Discovery:
         if self._on_host:
             self._occupy(looks, owners)
         usage = self._usage(at, busy_s, capacity_s, tracked, owners)
-        for run_id in self._known.keys() - {one.run_id for one in tracked}:
+        over = self._known.keys() - {one.run_id for one in tracked}
+        for run_id in over:
             self._forest.release(run_id)
             self._resources.release(run_id)
         self._known = {one.run_id: one for one in tracked}
+        if over:
+            self._assign(0.0)  # who outlives a run is of the one around it from here on, not from the next look
         return Readout(usages=(usage,))
 
     def _assign(self, most_s: float) -> tuple[Tracked, ...]:
@@ -161,7 +164,7 @@ class Discovery:
         roots = {process: one.run_id for one in tracked for process in one.members}
         self._forest.assign(roots, self._alone)
         directories = {} if self._scan is None else self._scan.directories(tracked)
-        nested = self._forest.containing() | self._sharing.runs(directories, tracked)
+        nested = self._forest.containing().keys() | self._sharing.runs(directories, tracked)
         own = {run_id: paths for run_id, paths in directories.items() if run_id not in nested}
         born = {run_id: self._forest.raw_cpu_s(run_id) for run_id in own if self._is_born(run_id)}
         alone = self._resources.take_over(own, born, most_s)
@@ -172,7 +175,7 @@ class Discovery:
 
     def _is_born(self, run_id: str) -> bool:
         """Whether all processes of a run began after the last look."""
-        if run_id in self._known or self._last is None:
+        if self._last is None:
             return False
         ticks = self._last[0].mono_s * self._files.ticks_per_s
         return all(process.start_ticks >= ticks for process in self._forest.processes(run_id))
@@ -198,6 +201,10 @@ class Discovery:
         runs = dict.fromkeys([*self._known, *(one.run_id for one in tracked)])
         uses = []
         new_s = sum(taken_s for run_id, taken_s in taken.items() if run_id not in self._known)
+        inner = self._forest.containing()
+        cores = {
+            run_id: self._resources.core_ratio(run_id, self._forest.processes(run_id), at.mono_s) for run_id in runs
+        }
         for run_id in runs:
             processes = self._forest.processes(run_id)
             cpu_s = self._resources.cpu_s(run_id)
@@ -207,7 +214,7 @@ class Discovery:
                     run_id,
                     rest_s + self._taken.get(run_id, 0.0) + (taken.get(run_id, 0.0) if cpu_s is None else cpu_s),
                     self._resources.memory_bytes(run_id, processes, at.mono_s),
-                    self._resources.core_ratio(run_id, processes, at.mono_s),
+                    _left(cores[run_id], [cores.get(one) for one in inner.get(run_id, ())]),
                 )
             )
         start, before_busy_s, before_capacity_s = self._last or (at, busy_s, capacity_s)
@@ -261,3 +268,8 @@ class Discovery:
             self._resources.adopt({})  # of whom nobody is found the reading is stale from now on
             alive = [one for one in tracked if self._forest.processes(one.run_id)]
             self._registry.confirm(frozenset(key for one in alive for key in one.keys))
+
+
+def _left(ratio: float | None, inner: Iterable[float | None]) -> float | None:
+    """Cores of a run without those of the runs inside of it: these hold them while they live."""
+    return None if ratio is None else max(0.0, ratio - sum(one for one in inner if one is not None))

@@ -186,13 +186,16 @@ class Forest:
         """Those of a run that live, the oldest first."""
         return [node.stat.process for node in self._of(run_id) if not node.stat.has_ended]
 
-    def containing(self) -> frozenset[str]:
-        """Runs in which other runs lie: their cgroup counts these, too."""
-        return frozenset(
-            node.above.run
-            for node in self._nodes.values()
-            if node.root is not None and node.above is not None and node.above.run not in (None, node.run)
-        )
+    def containing(self) -> Mapping[str, frozenset[str]]:
+        """Runs in which other runs lie, with these: what is theirs is not the outer one's."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for node in self._nodes.values():
+            if node.root is None or node.run is None or node.above is None:
+                continue
+            outer = node.above.run
+            if outer is not None and outer != node.run:
+                found[outer].add(node.run)
+        return {outer: frozenset(inner) for outer, inner in found.items()}
 
     def start_s(self, pid: int) -> float | None:
         """Start of a process of this number (steady clock), also of one that died lately; None = it is not known."""

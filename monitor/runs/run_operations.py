@@ -107,6 +107,10 @@ class _Desk:
         wanted = requests.parse(requests.Start, request)
         process = self._asker(peer)
         wish = self._wish(wanted, peer, process)
+        before = self.registry.get(wish.id)
+        if before is not None and before.end is not None:
+            # It is queued again: what its last stretch used is told before its next one begins.
+            await self._last_edge(before.id)
         # Asks the ledger, and whoever knows the names of users.
         started = await in_thread(lambda: self.registry.start(wish, peer.uid, process))
         if process is not None:

@@ -50,7 +50,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> list[str]:
         "limits": (limits.TITLE, lambda: limits.measure(scratch, markdown=markdown)),
         "ledger": (ledger.TITLE, lambda: lines_table(ledger.measure(scratch), markdown=markdown)),
         "job": (job.TITLE, lambda: lines_table(job.measure(scratch), markdown=markdown)),
-        "scan": (scan.TITLE, lambda: lines_table(scan.measure(scratch), markdown=markdown)),
+        "scan": (scan.TITLE, lambda: lines_table(scan.measure(scratch, options.seconds), markdown=markdown)),
         "peers": (peers.TITLE, lambda: peers.measure(scratch, markdown=markdown)),
     }
     asked = [name for name in BENCHES if name in options.bench or not options.bench]

@@ -10,12 +10,17 @@ from pathlib import Path
 from monitor.runs.forest import ROTATION, Forest
 from monitor.runs.identity import Process
 from monitor.runs.procfs import ProcessFiles
-from tests.bench.processes import child, hear
+from tests.bench import node
+from tests.bench.processes import child, cpu_s, hear, resident_mib
 from tests.bench.report import Line
+from tests.drivers import nvml
+from tests.harness import poll
+from tests.harness.daemon import Daemon, daemon
 
 RUNS, WORKERS = 50, 20
 LOOKS = 4 * ROTATION
 LOOK_EVERY_S = 5.0
+SETTLE_S = 12.0
 MOST_MS = 25.0
 """A look, every 5 s, is to take no more than 0.5 % of a core."""
 BROOD = """
@@ -37,9 +42,20 @@ for _ in range(runs):
 print(*parents, flush=True)
 signal.pause()
 """
+NAMED = """
+import os, signal, subprocess, sys
+brood = "import os, signal\\nfor _ in range(" + sys.argv[2] + "):\\n    os.fork() or signal.pause()\\nsignal.pause()"
+for number in range(int(sys.argv[1])):
+    subprocess.Popen([sys.executable, "-c", brood], env=os.environ | {"TRAINWATT_RUN": f"bench-{number}"})
+print("begun", flush=True)
+signal.pause()
+"""
+"""The same, each parent with the name of its run in its environment: a daemon finds them."""
+FOUND_WITHIN_S = 60.0
 TITLE = (
     f"scan: /proc with {RUNS * WORKERS} sleeping workers, forked by {RUNS} parents, each with them a run; "
-    f"CPU of a look, mean of {LOOKS};\nbare = listdir, and open, read and close of the same files"
+    f"CPU of a look, mean of {LOOKS};\nbare = listdir, and open, read and close of the same files; "
+    "of the daemon's, the same daemon before they came"
 )
 
 
@@ -51,8 +67,45 @@ def brood(scratch: Path) -> Iterator[list[int]]:
         yield [int(word) for word in hear(process, log).split()]
 
 
-def measure(scratch: Path) -> list[Line]:
-    """CPU in ms."""
+def measure(scratch: Path, seconds: float) -> list[Line]:
+    """CPU of a look in ms, and that of a daemon over a window, in % of a core."""
+    return [*_looks(scratch), *_daemon(scratch, seconds)]
+
+
+def _daemon(scratch: Path, seconds: float) -> list[Line]:
+    library = nvml.build(scratch)
+    driver = node.working_driver(scratch / "scan.conf", counter=True)
+    tree = node.two_sockets(scratch / "scan-sys")
+    env = driver.environment(library.parent)
+    log = scratch / "named.log"
+    with (
+        tree.running(),
+        daemon("--sysfs", str(tree.root), log=scratch / "daemon.log", env=env, discover=True) as served,
+    ):
+        alone = _percent(served, seconds)
+        with child([sys.executable, "-c", NAMED, str(RUNS), str(WORKERS)], log=log, talks=True) as process:
+            hear(process, log)
+            poll.until(lambda: _found(served) >= RUNS, what=f"{RUNS} runs", within_s=FOUND_WITHIN_S)
+            beside = _percent(served, seconds)
+            mib = resident_mib(served.process.pid)
+    return [
+        Line(what=f"a daemon with {RUNS} runs of {1 + WORKERS} processes", value=beside, unit="% core", bare=alone),
+        Line(what="  resident", value=mib, unit="MiB"),
+    ]
+
+
+def _percent(served: Daemon, seconds: float) -> float:
+    time.sleep(SETTLE_S)
+    began_s, ours_s = time.monotonic(), cpu_s(served.process.pid)
+    time.sleep(seconds)
+    return 100 * (cpu_s(served.process.pid) - ours_s) / (time.monotonic() - began_s)
+
+
+def _found(served: Daemon) -> int:
+    return sum(run["active"] and run["id"].startswith("bench-") for run in served.snapshot()["runs"])
+
+
+def _looks(scratch: Path) -> list[Line]:
     files = ProcessFiles()
     before = len(files.pids())
     empty_ms, empty_bare_ms = _look_ms(Forest(files), {}), _bare_ms([])

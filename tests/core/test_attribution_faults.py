@@ -14,6 +14,7 @@ from monitor.core.model import (
     Hold,
     Method,
     Processes,
+    ReadFailure,
     Reading,
     Run,
     RunBook,
@@ -186,6 +187,17 @@ def test_joules_that_are_withheld_teach_no_idle_power() -> None:
     snapshot = fold(*(at(t) for t in range(41)))
 
     assert snapshot.devices["GPU-a"].idle.power_w == pytest.approx(50.0)
+
+
+def test_a_gpu_that_fell_away_teaches_no_idle_power() -> None:
+    """Its processes are listed all the while, and that there are none: nobody saw what it drew."""
+
+    def at(t: int) -> Sample:
+        sample = counter(t, 50.0 * t, power_w=50.0, pids={} if t % 5 == 0 else None)
+        lost = ReadFailure(device_id="GPU-a", at=instant(t), reason="gone", message="gone", baseline_lost=True)
+        return replace(sample, readings=(), failures=(lost,)) if 6 < t < 13 else sample
+
+    assert fold(*(at(t) for t in range(31))).devices["GPU-a"].idle.power_w == pytest.approx(50.0)
 
 
 # -- what is a part of the node --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The source "processes" on a made node: CPU time that counts once, over restarts, steps, cgroups and floods."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def with_job(node: MadeNode) -> None:
     assert cpu_s(node.look())[RUN] == 1.0
 
 
+def prolog(node: MadeNode, number: str, gpu: str = "0") -> None:
+    """The scheduler begins a job and gives it a GPU."""
+    hints = (("SLURM_JOB_GPUS", gpu),)
+    wish = Wish(id=f"slurm-c-{number}", key=f"slurm:{number}", raw_job_id=number, is_named=False, hints=hints)
+    node.registry.begin_lasting(wish, ANN)
+
+
 # -- over a restart --------------------------------------------------------------------------------------------------
 
 
@@ -53,6 +61,36 @@ def test_after_a_restart_a_found_run_goes_on_by_its_cgroup(node: MadeNode) -> No
     for _ in range(2):
         node.work({60: 1.0, 71: 3.0}, groups=[JOB])
         assert cpu_s(node.look()) == {RUN: 4.0}
+
+
+def test_an_edge_may_come_before_the_first_look_after_a_restart(node: MadeNode) -> None:
+    """A run that starts at once has the use so far read out: that finds by what the others go on, too."""
+    with_job(node)
+    last = node.look()
+    node.work({60: 16.0}, groups=[JOB], idle_s=20.0)
+    node.restart(last)
+
+    assert cpu_s(node.discovery.read_energy().usages[0]) == {RUN: 16.0}
+
+
+def test_a_job_without_processes_at_a_restart_begins_anew(node: MadeNode) -> None:
+    """What its cgroup had counted before is of no use for what begins there a while later."""
+    prolog(node, "42")
+    with_job(node)
+    last = node.look()
+    node.end(60)
+    node.restart(last)
+    prolog(node, "42")
+    node.look()
+    node.group(JOB, node.groups[JOB] + 100.0)
+    node.work({})
+    node.look()
+    node.begin(61, cgroup=f"{JOB}/step_1/user/task_0", env=ENV)
+    node.work({61: 1.0}, groups=[JOB])
+
+    assert cpu_s(node.look())[RUN] <= 1.0
+    node.work({61: 4.0}, groups=[JOB])
+    assert cpu_s(node.look()) == {RUN: 4.0}
 
 
 def test_after_a_restart_what_came_and_went_in_the_cgroup_counts(node: MadeNode) -> None:
@@ -231,22 +269,37 @@ def test_a_flood_of_one_users_runs_keeps_nobody_out(tmp_path: Path) -> None:
 
 def test_only_a_job_that_was_seen_is_over_when_its_gpu_is_given_again(node: MadeNode) -> None:
     """Prologs of two jobs that share a GPU: both live. Once its processes were found and have gone, it is over."""
-
-    def prolog(number: str) -> None:
-        hints = (("SLURM_JOB_GPUS", "0"),)
-        wish = Wish(id=f"slurm-c-{number}", key=f"slurm:{number}", raw_job_id=number, is_named=False, hints=hints)
-        node.registry.begin_lasting(wish, ANN)
-
-    prolog("42")
-    prolog("43")
+    prolog(node, "42")
+    prolog(node, "43")
     assert node.live() == {"slurm-c-42", "slurm-c-43"}
 
     with_job(node)
     node.restart(node.look())
     node.end(60)
     node.registry.confirm(frozenset({"slurm:42", "slurm:43"}))
-    prolog("44")
+    prolog(node, "44")
     assert node.live() == {"slurm-c-43", "slurm-c-44"}
+
+
+def test_a_job_that_is_queued_again_was_not_seen_yet(node: MadeNode) -> None:
+    """That its stretch before had processes says nothing of this one."""
+    prolog(node, "42")
+    with_job(node)
+    node.end(60)
+    node.registry.end_lasting("slurm:42")
+    prolog(node, "42")
+    prolog(node, "43")
+
+    assert node.live() == {"slurm-c-42", "slurm-c-43"}
+
+
+def test_a_prologs_number_is_no_gpu_where_one_is_divided(tmp_path: Path) -> None:
+    """Slurm counts slices as it counts GPUs: number 1 is the second slice of the first of them, or else the second."""
+    first, second = listed(GPU, 2)
+    node = MadeNode(tmp_path, devices=(replace(first, slices=("MIG-1", "MIG-2")), second))
+    prolog(node, "42", gpu="1")
+
+    assert node.runs()[RUN].holds == frozenset()
 
 
 def test_a_number_in_an_environment_is_no_key_to_another_job(node: MadeNode) -> None:
@@ -259,3 +312,25 @@ def test_a_number_in_an_environment_is_no_key_to_another_job(node: MadeNode) -> 
     assert all("slurm:43" not in one.keys for one in node.registry.tracked())
     node.registry.begin_lasting(Wish(id="slurm-c-43", key="slurm:43", raw_job_id="43", is_named=False), BOB)
     assert node.registry.end_lasting("slurm:43") == ("slurm-c-43",)
+
+
+def test_a_process_that_outlives_its_inner_run_is_the_jobs_from_then_on(node: MadeNode) -> None:
+    """`run end` with the process at work: no second is lost."""
+    with_job(node)
+    process = node.begin(61, 60, cgroup=f"{JOB}/step_batch/user/task_0", env=ENV | {"TRAINWATT_RUN": "in"})
+    node.registry.start(Wish(id="in", key=f"given:{ANN}:in", raw_job_id="42"), ANN, process)
+    node.work({60: 1.0, 61: 3.0}, groups=[JOB])
+    node.look()
+    node.registry.end("in", ANN, 61)
+    node.work({60: 1.0, 61: 2.0}, groups=[JOB])
+    node.look()
+    for _ in range(2):
+        node.work({60: 1.0, 61: 2.0}, groups=[JOB])
+        assert cpu_s(node.look()) == {RUN: 3.0}
+
+
+def test_the_first_processes_of_a_job_that_was_looked_at_before_count_at_once(node: MadeNode) -> None:
+    """A prolog, a look without processes, then the batch step."""
+    prolog(node, "42")
+    node.look()
+    with_job(node)

@@ -1,6 +1,7 @@
 """Which processes have work on a GPU, and how much (nvmlDeviceGetComputeRunningProcesses_v3, GetProcessUtilization)."""
 
 import ctypes
+import struct
 from collections.abc import Iterable, Sequence
 
 import pynvml
@@ -17,6 +18,8 @@ RING = 72
 SPARE = 8
 """Room for processes that start between asking for the size and asking for the list."""
 TRIES = 4
+SAMPLE = struct.Struct("=I4xQI12x")
+"""nvmlProcessUtilizationSample_t of nvml.h as far as it matters: pid, timeStamp in us, smUtil in percent."""
 
 
 class _Process(ctypes.Structure):
@@ -121,11 +124,11 @@ class ProcessReader:
             return {}  # no new samples (NOT_FOUND), or none at all (MIG): unknown, not idle
         by_pid: dict[int, list[float]] = {}
         moments = set()
-        for sample in self._samples[: count.value]:
-            at_us, pid = sample.timeStamp, sample.pid
+        told = memoryview(self._samples).cast("B")[: count.value * SAMPLE.size]
+        for pid, at_us, sm_percent in SAMPLE.iter_unpack(told):
             if at_us > last_us and pid:  # some drivers fill up with zeros
                 moments.add(at_us)
-                by_pid.setdefault(pid, []).append(sample.smUtil / 100.0)
+                by_pid.setdefault(pid, []).append(sm_percent / 100.0)
         self._last_seen_us[device_id] = max(moments, default=last_us)
         return {pid: sum(ratios) / len(moments) for pid, ratios in by_pid.items()}
 

@@ -16,6 +16,9 @@ from tests.harness import need
 settings.register_profile("trainwatt", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("trainwatt")
 
+FIRST = ("test_attribution.py", "test_slurm.py", "test_kill.py", "test_identity.py", "test_nodes.py")
+"""Files of tests/e2e that take minutes: were they last, one worker would wait for the other."""
+
 MakeDriver = Callable[..., nvml.FakeDriver]
 
 
@@ -47,3 +50,15 @@ def make_driver(_inside: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with contextlib.suppress(pynvml.NVMLError):
         while True:
             pynvml.nvmlShutdown()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then those of tests/e2e, then all others in their order."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path
+        if path.parent.name != "e2e":
+            return len(FIRST) + 1
+        return FIRST.index(path.name) if path.name in FIRST else len(FIRST)
+
+    items.sort(key=rank)

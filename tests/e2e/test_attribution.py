@@ -23,7 +23,7 @@ from tests.harness.prometheus import Prometheus, prometheus
 
 GIB = 2**30
 IDLE_W, BUSY_W = 80.0, 400.0
-MINUTES_S = 150.0
+MINUTES_S = 120.0
 WORKER = """
 import os, sys, time
 end = time.monotonic() + float(sys.argv[1])

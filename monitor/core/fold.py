@@ -293,13 +293,16 @@ class _Turn:
                     count.measured_s += span_s - blind_s
 
     def _account_for_late_finding(self, run: Run) -> None:
-        """A run that is found late held its devices before anybody charged it: that time is held, and unmeasured."""
+        """A run that is found late used its devices before anybody charged it: that time is held, and unmeasured."""
         known = self.before.runs.get(run.id)
-        for device_id, held in self.claims.items():
-            entry = self.before.devices.get(device_id)
-            if entry is None or (known is not None and claims.has(known.run, device_id)):
+        for device_id, entry in self.before.devices.items():
+            held = self.claims.get(device_id, ())
+            if not held and known is None and entry.device.component in COMMON and entry.device.is_part:
+                since_s = run.since.mono_s if self.before.policy.usage_wait_s > 0.0 else math.inf
+            elif known is None or not claims.has(known.run, device_id):
+                since_s = min((claim.since_s for claim in held if claim.run is run), default=math.inf)
+            else:
                 continue
-            since_s = min((claim.since_s for claim in held if claim.run is run), default=math.inf)
             unseen_s = _oldest_s(entry) - since_s
             if unseen_s > 0.0:
                 self.account.count(run.id).held_s += unseen_s

@@ -36,12 +36,14 @@ while time.monotonic() < end:
     time.sleep(0.05)
 """
 """Forks workers that work and die, and reaps them."""
-SHARED, OWN_1, OWN_2, UNUSED, FREE = range(5)
+OTHERS = 8
+"""GPUs that runs of other tests may name by number: whoever looks for runs finds them, too."""
+SHARED, OWN_1, OWN_2, UNUSED, FREE = range(OTHERS, OTHERS + 5)
 
 
 @dataclass
 class Site:
-    """Five GPUs, one socket, and the processes that a test has started."""
+    """Five GPUs beside those of others, one socket, and the processes that a test has started."""
 
     scratch: Path
     driver: nvml.FakeDriver
@@ -79,7 +81,11 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, library: Path) -> Iterator[Site]:
     """Steady power, so that the truth is a product."""
-    driver = nvml.FakeDriver(tmp_path / "nvml.conf", [nvml.FakeGpu(idle_w=IDLE_W, counter_period_s=0.02)] * 5)
+    gpus = [
+        nvml.FakeGpu(idle_w=IDLE_W, counter_period_s=0.02, uuid=f"GPU-a77b0000-0000-4000-8000-{number:012d}")
+        for number in range(FREE + 1)
+    ]
+    driver = nvml.FakeDriver(tmp_path / "nvml.conf", gpus)
     for gpu in (SHARED, OWN_1, OWN_2):
         driver.wave(gpu, driver.now_s(), Const(BUSY_W))
     tree = rapl.RaplTree(tmp_path / "sys", rapl.server())

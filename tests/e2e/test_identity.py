@@ -199,14 +199,18 @@ def test_torchrun_jobs_without_a_name_stay_apart(tmp_path: Path, library: Path, 
         for pid in (pid for own in workers.values() for pid in own):
             processes.driver.process(0, pid, 2**30, 20)
         with daemon("--sysfs", str(tmp_path / "sys"), log=tmp_path / "log", env=env, discover=True) as served:
-            poll.until(lambda: len(runs(served)) >= 2, what="both", within_s=60.0)
-            ids = sorted(run for run in runs(served) if run.startswith("tree-"))
+            ids = poll.until(lambda: trees(served) if len(trees(served)) >= 2 else None, what="both", within_s=60.0)
     finally:
         for pid in [*agents, *(pid for own in workers.values() for pid in own)]:
             os.kill(pid, signal.SIGKILL)
 
     assert sorted(run.split("-")[2] for run in ids) == sorted(str(agent) for agent in agents)
     assert [len(own) for own in workers.values()] == [2, 2]
+
+
+def trees(served: Daemon) -> list[str]:
+    """Ids of the process trees that it has found."""
+    return sorted(run for run in runs(served) if run.startswith("tree-"))
 
 
 def children(pid: int) -> list[int]:

@@ -31,6 +31,8 @@ from monitor.core.waiting import Waiting
 
 FIRST_USAGE_WITHIN_S = 10.0
 """Two periods of whoever looks at the processes."""
+FIRST_READ_WITHIN_S = 1.0
+"""A device is read so soon after a run has begun with the daemon: that is no gap."""
 STALE_WINDOWS = 3
 """A device that is read seldom is stale once it has missed so many readings."""
 
@@ -88,6 +90,7 @@ class _Turn:
         entry = self.devices.get(reading.device.id)
         if entry is None:
             entry = DeviceTotals(device=reading.device, energy_j=MappingProxyType({}), last_at=reading.at)
+            self._account_for_late_seeing(entry)
         elif entry.device.counter_epoch != reading.device.counter_epoch:
             entry = _away(entry)
         metered = meter.read(entry.meter, reading)
@@ -306,6 +309,17 @@ class _Turn:
             unseen_s = _oldest_s(entry) - since_s
             if unseen_s > 0.0:
                 self.account.count(run.id).held_s += unseen_s
+
+    def _account_for_late_seeing(self, entry: DeviceTotals) -> None:
+        """The same for a device that is first read when runs are on it, as by a daemon that starts beside them."""
+        at_s = entry.last_at.mono_s
+        held: Iterable[Claim] = self.claims.get(entry.device.id, ())
+        if not held and entry.device.component in COMMON and self.before.policy.usage_wait_s > 0.0:
+            held = [claims.of_run(run) for run in self.runs.values() if run.end is None]
+        for claim in held if entry.device.is_part else ():
+            unseen_s = at_s - claim.since_s
+            if unseen_s > FIRST_READ_WITHIN_S:
+                self.account.count(claim.run.id).held_s += unseen_s
 
     def finish(self) -> Snapshot:
         """Freeze the turn."""

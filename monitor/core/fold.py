@@ -377,10 +377,14 @@ class _Turn:
 
     def _run_totals(self, run: Run, devices: Mapping[str, DeviceTotals], power_w: float | None) -> RunTotals:
         before = self.before.runs.get(run.id)
-        if before is not None and before.run is run and run.end is not None and run.id not in self.account.counts:
-            return before  # it ended, and nothing of it is new
+        is_known = before is not None and before.run is run and len(devices) == len(self.before.devices)
+        if before is not None and is_known and run.id not in self.account.counts:
+            if run.end is not None:
+                return before  # it ended, and nothing of it is new
+            duration_s = run.before_s + max(0.0, self.sample.at.mono_s - run.since.mono_s)
+            return replace(before, power_w=power_w, duration_s=duration_s)
         count = self.account.count(run.id)
-        if before is None or before.run is not run or len(devices) != len(self.before.devices):
+        if not is_known:
             self._begin_at_0(run, devices)
         end = run.end or self.sample.at
         return count.totals(

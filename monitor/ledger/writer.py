@@ -112,8 +112,8 @@ class Writer:
     def _keep_run(self, totals: RunTotals) -> None:
         run = totals.run
         known = self._runs.get(run.id)
-        if known is not None and known[1] is totals:
-            return  # nothing of it is new
+        if known is not None and known[1].run is run and known[1].energy_j is totals.energy_j:
+            return  # nothing of it is new but watts, which are of the moment, and duration, which its start tells
         if known is not None and known[1].run is run:
             self._db.execute("UPDATE runs SET totals = ? WHERE key = ?", (runs.totals_text(totals), known[0]))
             self._runs[run.id] = (known[0], totals)

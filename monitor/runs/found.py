@@ -6,7 +6,7 @@ from typing import NamedTuple
 from monitor.runs.identity import Process
 from monitor.runs.wish import Wish
 
-MOST_FOUND_PROCESSES = 64
+MOST_FOUND_PROCESSES = 8
 """As many processes of a found run are watched, one by one, for their ends."""
 
 

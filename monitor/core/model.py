@@ -184,7 +184,7 @@ class Usage:
     cpu_capacity_s: float = 0.0
     """CPU time that there was to be had: cores x span."""
     memory_bytes: int = 0
-    """Anonymous and shared memory of the whole node."""
+    """Anonymous and shared memory of the whole node; 0 = the kernel did not tell."""
     runs: tuple[RunUse, ...] = ()
     """Of every run that was alive within the span, one that used nothing included."""
     owners: Mapping[int, str] | None = field(default_factory=_nothing)

@@ -57,7 +57,12 @@ class Window:
         return _parts(present, used_s, busy_s)
 
     def memory(self, start_s: float, end_s: float) -> list[Part]:
-        """Of the memory: by what is theirs of what is in use; idle or not makes no difference to it."""
+        """Of the memory: by what is theirs of what is in use; idle or not makes no difference to it.
+
+        Nobody's where nobody tells how much is in use: that is an error, and would make all of it the runs'.
+        """
+        if self._usage.memory_bytes <= 0:
+            return []
         present = self._present(start_s, end_s)
         parts = _parts(present, [float(one.use.memory_bytes) for one in present], float(self._usage.memory_bytes))
         return [part._replace(idle_ratio=part.ratio) for part in parts]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from monitor.core.model import Instant, Processes
 from monitor.runs.cgroup import PlaceKind, place_of
+from monitor.runs.cgroupfs import Directories
 from monitor.runs.evidence import Evidence
 from monitor.runs.forest import Forest
 from monitor.runs.found import Found, Tracked
 from monitor.runs.identity import container_id, pod_id
-from monitor.runs.resources import Directories
 from monitor.runs.wish import Wish
 
 FIRST_PID = 1

@@ -11,12 +11,12 @@ from typing import Protocol
 from monitor.core.model import Instant, Processes, Readout, RunUse, Usage
 from monitor.core.ports import Now
 from monitor.errors import SourceBroken
-from monitor.runs.cgroupfs import CgroupFiles
+from monitor.runs.cgroupfs import CgroupFiles, Directories
 from monitor.runs.evidence import Evidence
 from monitor.runs.forest import Forest
 from monitor.runs.found import Found, Occupied, Tracked
 from monitor.runs.procfs import ProcessFiles
-from monitor.runs.resources import Directories, Resources
+from monitor.runs.resources import Resources
 from monitor.runs.sharing import Sharing
 
 PERIOD_S = 5.0

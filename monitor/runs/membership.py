@@ -15,8 +15,6 @@ from monitor.runs.procfs import PROC, ProcessFiles, Stat
 POLL_S = 5.0
 MOST_DESCRIPTORS = 512
 """Processes beyond are looked at now and then: descriptors are few, and others need some, too."""
-_LEAST_FIELDS = 20
-"""Up to field 22 of /proc/PID/stat, counted from the end of the command (proc_pid_stat(5))."""
 
 
 class ProcessTable:
@@ -69,12 +67,6 @@ class ProcessTable:
 
     def _stat(self, pid: int) -> Stat | None:
         return self._files.stat(pid) if pid > 0 else None
-
-
-def parse_stat(text: str) -> list[str] | None:
-    """The fields of /proc/PID/stat after the command, which may hold blanks and parentheses; None for half a line."""
-    fields = text.rpartition(")")[2].split()
-    return fields if len(fields) >= _LEAST_FIELDS else None
 
 
 def user_name(uid: int) -> str:

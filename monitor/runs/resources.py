@@ -3,13 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from monitor.runs.cgroupfs import CgroupFiles
+from monitor.runs.cgroupfs import CgroupFiles, Directories
 from monitor.runs.evidence import Evidence
 from monitor.runs.identity import Process
 from monitor.runs.procfs import ProcessFiles
-
-Directories = tuple[tuple[str, str], ...]
-"""(controller, path) as /proc/PID/cgroup tells them; "" is the controller of version 2."""
 
 MEMORY_PERIOD_S = 15.0
 """Memory changes slowly, and reading it of every process costs as much as everything else together."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from monitor.core.model import Instant, Processes
+from monitor.runs.cgroupfs import Directories
 from monitor.runs.forest import Forest
 from monitor.runs.found import MOST_FOUND_PROCESSES, Found, Tracked
 from monitor.runs.identify import Identifier, Identity, Kind
 from monitor.runs.identity import Process
 from monitor.runs.procfs import Stat
-from monitor.runs.resources import Directories
 
 TREE_AGE_S = 10.0
 """Whoever is on a GPU for less, and is known by its descent only, may be gone before it matters."""

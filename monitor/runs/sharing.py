@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from monitor.runs.cgroup import place_lines
+from monitor.runs.cgroupfs import Directories
 from monitor.runs.evidence import Evidence
 from monitor.runs.found import Tracked
 from monitor.runs.identity import Process
-from monitor.runs.resources import Directories
 
 
 class Sharing:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -300,6 +301,20 @@ def test_cpu_is_split_by_cpu_time_and_memory_by_memory() -> None:
     assert energy_j(snapshot.runs["b"]) == pytest.approx(100.0)
     assert snapshot.devices["package-0"].unattributed_j == pytest.approx(400.0)
     assert snapshot.devices["package-0"].pending_j == pytest.approx(200.0)
+
+
+def test_memory_that_nobody_counts_is_nobodys() -> None:
+    """The kernel does not tell how much is in use: what a run has of it is no part of anything."""
+    a = run("a", 0.0)
+
+    def at(t: float, told: Usage | None = None) -> Sample:
+        return turn(t, [a], power_w={"package-0-dram": 20.0}, devices=[DRAM], usage=told)
+
+    told = replace(usage(0, 5, RunUse("a", 1.0, 10**9), cpu_s=1.0), memory_bytes=0)
+    snapshot = fold(*(at(t) for t in range(6)), at(6, told))
+
+    assert energy_j(snapshot.runs["a"]) == 0.0
+    assert snapshot.devices["package-0-dram"].unattributed_j == pytest.approx(100.0)
 
 
 def test_the_idle_part_of_a_cpu_goes_by_cores_held_else_by_gpus() -> None:

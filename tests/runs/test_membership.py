@@ -14,7 +14,7 @@ from threading import Event, Thread
 import pytest
 
 from monitor.runs.identity import Process
-from monitor.runs.membership import ProcessTable, Watcher, parse_stat, user_name
+from monitor.runs.membership import ProcessTable, Watcher, user_name
 from tests.harness import poll
 
 TABLE = ProcessTable()
@@ -136,9 +136,12 @@ def test_a_command_may_be_called_anything(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "7 (cat", "7 (cat) S 1 2"])
-def test_half_a_line_is_no_process(text: str) -> None:
+def test_half_a_line_is_no_process(tmp_path: Path, text: str) -> None:
     """What was cut short tells nothing."""
-    assert parse_stat(text) is None
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text(text)
+
+    assert ProcessTable(tmp_path).identify(7) is None
 
 
 def test_a_process_renamed_itself() -> None:

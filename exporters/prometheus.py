@@ -9,49 +9,56 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import exposition as text_format
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.registry import Collector
 
 from monitor.core.ports import SnapshotView
-from monitor.core.snapshot import Snapshot
 from monitor.metrics import METRICS, Metric, Type
 
 Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
 OPENMETRICS = "application/openmetrics-text"
+END = b"# EOF\n"
+Row = tuple[tuple[str, ...], float]
 
 
-class SnapshotCollector(Collector):
-    """prometheus-client's view of the snapshot that is published at the time of the scrape."""
+class _OneFamily(CollectorRegistry):
+    """A registry of the one family that is to be rendered, for the writers of prometheus-client take nothing less."""
 
-    def __init__(self, view: SnapshotView) -> None:
-        self._view = view
-
-    def describe(self) -> Iterator[Family]:
-        """Families without samples: the registry finds clashes of names by them."""
-        return (_family(metric) for metric in METRICS)
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        self._family = family
 
     def collect(self) -> Iterator[Family]:
-        """Every family that has a sample now."""
-        snapshot = self._view.snapshot
-        for metric in METRICS:
-            family = _filled(metric, snapshot)
-            if family.samples:
-                yield family
+        """The family."""
+        return iter((self._family,))
 
 
 class Exposition:
-    """Renders the current snapshot in the format a scraper asks for."""
+    """Renders the current snapshot in the format a scraper asks for.
+
+    A family whose rows are those of the last scrape is not rendered again: descriptions and limits hardly ever change,
+    and are half of the samples.
+    """
 
     def __init__(self, view: SnapshotView) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(SnapshotCollector(view))
+        self._view = view
+        self._rendered: dict[bool, dict[str, tuple[list[Row], bytes]]] = {False: {}, True: {}}
+        """By format and metric: rows and text of the last scrape."""
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type for an Accept header: OpenMetrics 1.0 where it is preferred, else text 0.0.4."""
-        if prefers_openmetrics(accept):
-            # Names of the list need no escaping; looking for something to escape costs a third of the scrape.
-            body: bytes = openmetrics.generate_latest(self._registry, openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
-            return body, openmetrics.CONTENT_TYPE_LATEST
-        return text_format.generate_latest(self._registry), text_format.CONTENT_TYPE_PLAIN_0_0_4
+        is_open = prefers_openmetrics(accept)
+        known, snapshot = self._rendered[is_open], self._view.snapshot
+        parts: list[bytes] = []
+        for metric in METRICS:
+            rows = list(metric.rows(snapshot))
+            if not rows:
+                continue
+            last = known.get(metric.family)
+            if last is None or last[0] != rows:
+                last = known[metric.family] = rows, _text(metric, rows, is_open=is_open)
+            parts.append(last[1])
+        if is_open:
+            parts.append(END)
+        return b"".join(parts), openmetrics.CONTENT_TYPE_LATEST if is_open else text_format.CONTENT_TYPE_PLAIN_0_0_4
 
 
 def prefers_openmetrics(accept: str) -> bool:
@@ -81,18 +88,18 @@ _CLASSES: dict[Type, Callable[..., Family]] = {
 }
 
 
-def _family(metric: Metric) -> Family:
+def _text(metric: Metric, rows: list[Row], *, is_open: bool) -> bytes:
     family = _CLASSES[metric.type](metric.family, metric.help, labels=metric.labels)
     family.unit = metric.unit
-    return family
-
-
-def _filled(metric: Metric, snapshot: Snapshot) -> Family:
-    family = _family(metric)
     if isinstance(family, InfoMetricFamily):
-        for labels, _one in metric.rows(snapshot):
+        for labels, _one in rows:
             family.add_metric(labels, {})
     else:
-        for labels, value in metric.rows(snapshot):
+        for labels, value in rows:
             family.add_metric(labels, value)
-    return family
+    one = _OneFamily(family)
+    if not is_open:
+        return text_format.generate_latest(one)
+    # Names of the list need no escaping; looking for something to escape costs a third of the scrape.
+    text: bytes = openmetrics.generate_latest(one, openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
+    return text.removesuffix(END)

@@ -81,10 +81,10 @@ class FileHistory:
 
     def _runs(self, clause: str, argument: str | int) -> list[RunTotals]:
         with self._reading() as db:
-            rows = db.execute(f"SELECT boot, run, totals FROM runs {clause}", (argument,)).fetchall()  # noqa: S608
+            rows = db.execute(f"SELECT boot, run, shape, numbers FROM runs {clause}", (argument,)).fetchall()  # noqa: S608
         now = self._now()
         try:
-            found = [(boot, runs.totals_of(run, totals, self._shown)) for boot, run, totals in rows]
+            found = [(boot, runs.totals_of(run, shape, numbers, self._shown)) for boot, run, shape, numbers in rows]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             store.distrust(self._path)
             raise FailureError(

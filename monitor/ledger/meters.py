@@ -1,9 +1,11 @@
-"""What must be remembered of each device, as a row of the table `meters` and back. Every float comes back bit for bit.
+"""What must be remembered of each device, as bytes of the table `meters` and back. Every float comes back bit for bit.
 
 Of its telemetry, watts and processes nothing is kept: they are of the moment.
 """
 
 import json
+import math
+import struct
 from types import MappingProxyType
 from typing import Any
 
@@ -12,27 +14,28 @@ from monitor.core.meter import Meter
 from monitor.core.model import Component, Device, Instant, Origin, PowerSignal, Reading
 from monitor.core.snapshot import DeviceTotals
 from monitor.core.waiting import Idle
+from monitor.ledger.runs import ABSENT
 from monitor.ledger.waits import METHODS, looks_of, waiting_of
 
-Row = tuple[Any, ...]
-COLUMNS = 34
-SAME = "same"
-"""Stands for the newest reading, which is nearly always the one that counted last, too."""
-_AVERAGE = PowerSignal.AVERAGE.value
-_NO_READING = (None,) * 7
+_DEVICE = struct.Struct("<31d")
+"""In the order of `numbers_of`. Beside the counts of whole things, which a double keeps exactly, all are SI units."""
+_READING = struct.Struct("<7d")
+"""Of the readings that the meter remembers beside the newest."""
+_SIGNALS = tuple(PowerSignal)
+_NUMBERS = {signal: float(number) for number, signal in enumerate(_SIGNALS)}
+_NO_READING = (ABSENT,) * 7
+_NONE, _SAME, _OTHER = 0.0, 1.0, 2.0
+"""A remembered reading is none, the newest one (nearly always), or another, which follows."""
 
 
-def row_of(key: int, entry: DeviceTotals, waiting: bytes | None, looks: str | None) -> Row:
-    """The row of one device; `waiting` and `looks` are what waits.Waits tells of it."""
-    check, meter, last = entry.crosscheck, entry.meter, entry.meter.last
-    joules: list[float | None] = [None] * len(METHODS)
-    for method, energy_j in entry.energy_j.items():
-        joules[METHODS.index(method)] = energy_j
-    return (
-        key,
-        entry.last_at.mono_s,
-        entry.last_at.wall_s,
-        *joules,
+def numbers_of(entry: DeviceTotals) -> bytes:
+    """What must be remembered of one device, but for what waits.Waits tells of it."""
+    energy_j, last_at, check, meter, idle = entry.energy_j, entry.last_at, entry.crosscheck, entry.meter, entry.idle
+    last, counted, still_since = meter.last, meter.counted, meter.still_since
+    told = _DEVICE.pack(
+        last_at.mono_s,
+        last_at.wall_s,
+        *[energy_j.get(method, ABSENT) for method in METHODS],
         entry.attributed_j,
         entry.unattributed_j,
         entry.pending_j,
@@ -41,87 +44,109 @@ def row_of(key: int, entry: DeviceTotals, waiting: bytes | None, looks: str | No
         check.span_s,
         check.counter_j,
         check.integrated_j,
-        check.ratio,
+        ABSENT if check.ratio is None else check.ratio,
         *(_NO_READING if last is None else _fields(last)),
         meter.bridged_j,
         meter.unvouched_s,
         meter.withheld_j,
         meter.still_j,
-        _other(meter.counted, last),
-        _other(meter.still_since, last),
-        waiting,
-        looks,
-        *entry.idle,
+        _NONE if counted is None else _SAME if counted is last else _OTHER,
+        _NONE if still_since is None else _SAME if still_since is last else _OTHER,
+        *[ABSENT if number is None else number for number in idle],
     )
+    for reading in (counted, still_since):
+        if reading is not None and reading is not last:
+            told += _READING.pack(*_fields(reading))
+    return told
 
 
-def _fields(reading: Reading) -> Row:
+def _fields(reading: Reading) -> tuple[float, ...]:
+    energy_j, wraps_at_j, power_w = reading.energy_j, reading.wraps_at_j, reading.power_w
     return (
         reading.at.mono_s,
         reading.at.wall_s,
-        reading.energy_j,
-        reading.wraps_at_j,
-        reading.power_w,
-        _AVERAGE if reading.power_signal is PowerSignal.AVERAGE else reading.power_signal.value,
+        ABSENT if energy_j is None else energy_j,
+        ABSENT if wraps_at_j is None else wraps_at_j,
+        ABSENT if power_w is None else power_w,
+        _NUMBERS[reading.power_signal],
         reading.window_s,
     )
 
 
-def _other(reading: Reading | None, last: Reading | None) -> str | None:
-    if reading is None:
-        return None
-    return SAME if reading is last else json.dumps(_fields(reading))
+def totals_of(device: Device, numbers: bytes, waiting: bytes | None, looks: str | None) -> DeviceTotals:
+    """The device as it was committed. Raises ValueError for what another version has written."""
+    try:
+        told = [None if math.isnan(number) else number for number in _DEVICE.unpack_from(numbers)]
+        others = iter([_reading(device, fields) for fields in _READING.iter_unpack(numbers[_DEVICE.size :])])
+    except struct.error as error:
+        raise ValueError(f"numbers of {device.id} cannot be understood: {error}") from error
+    last = _reading(device, _DEVICE.unpack_from(numbers)[15:22])
 
+    def remembered(which: float) -> Reading | None:
+        return None if which == _NONE else last if which == _SAME else next(others)
 
-def totals_of(device: Device, row: Row) -> DeviceTotals:
-    """The device as it was committed; `row` is without the key. Raises ValueError for words of another version."""
-    last = _reading(device, row[15:22])
+    joules = zip(METHODS, told[2:6], strict=True)
+    attributed_j, unattributed_j, pending_j, unmeasured_s, resets = map(_there, told[6:11])
+    bridged_j, unvouched_s, withheld_j, still_j, counted, still_since = map(_there, told[22:28])
     return DeviceTotals(
         device=device,
-        last_at=Instant(row[0], row[1]),
-        energy_j=MappingProxyType(
-            {method: joules for method, joules in zip(METHODS, row[2:6], strict=True) if joules is not None}
-        ),
-        attributed_j=row[6],
-        unattributed_j=row[7],
-        pending_j=row[8],
-        unmeasured_s=row[9],
-        resets=row[10],
-        crosscheck=CrossCheck(*row[11:15]),
+        last_at=Instant(_there(told[0]), _there(told[1])),
+        energy_j=MappingProxyType({method: energy_j for method, energy_j in joules if energy_j is not None}),
+        attributed_j=attributed_j,
+        unattributed_j=unattributed_j,
+        pending_j=pending_j,
+        unmeasured_s=unmeasured_s,
+        resets=int(resets),
+        crosscheck=CrossCheck(_there(told[11]), _there(told[12]), _there(told[13]), told[14]),
         meter=Meter(
             last=last,
-            bridged_j=row[22],
-            unvouched_s=row[23],
-            withheld_j=row[24],
-            still_j=row[25],
-            counted=_another(device, row[26], last),
-            still_since=_another(device, row[27], last),
+            bridged_j=bridged_j,
+            unvouched_s=unvouched_s,
+            withheld_j=withheld_j,
+            still_j=still_j,
+            counted=remembered(counted),
+            still_since=remembered(still_since),
         ),
-        waiting=waiting_of(row[28]),
-        looks=looks_of(row[29]),
-        idle=Idle(*row[30:33]),
+        waiting=waiting_of(waiting),
+        looks=looks_of(looks),
+        idle=Idle(told[28], told[29], _there(told[30])),
     )
 
 
-def _reading(device: Device, fields: Row) -> Reading | None:
-    mono_s, wall_s, energy_j, wraps_at_j, power_w, signal, window_s = fields
-    if mono_s is None:
+def _there(number: float | None) -> float:
+    if number is None:
+        raise ValueError("a number of a device is missing")
+    return number
+
+
+def _reading(device: Device, fields: tuple[float, ...]) -> Reading | None:
+    mono_s, wall_s, *told, signal, window_s = fields
+    if math.isnan(mono_s):
         return None
+    energy_j, wraps_at_j, power_w = (None if math.isnan(number) else number for number in told)
     return Reading(
         device=device,
         at=Instant(mono_s, wall_s),
         energy_j=energy_j,
         wraps_at_j=wraps_at_j,
         power_w=power_w,
-        power_signal=PowerSignal(signal),
+        power_signal=_SIGNALS[int(signal)],
         window_s=window_s,
     )
 
 
-def _another(device: Device, text: str | None, last: Reading | None) -> Reading | None:
-    if text is None or text == SAME:
-        return last if text else None
-    return _reading(device, tuple(json.loads(text)))
+def packed(row: tuple[Any, ...]) -> bytes:
+    """The numbers of a device as version 2 had them: a column each, remembered readings as JSON or the word `same`."""
+    told: list[float] = [ABSENT if number is None else number for number in row[:26]]
+    told[20] = ABSENT if row[20] is None else _NUMBERS[PowerSignal(row[20])]
+    remembered = [_NONE if text is None else _SAME if text == "same" else _OTHER for text in row[26:28]]
+    idle = [ABSENT if number is None else number for number in row[28:31]]
+    others = [json.loads(text) for text in row[26:28] if text not in {None, "same"}]
+    tails = []
+    for *numbers, signal, window_s in others:
+        fields = [ABSENT if number is None else number for number in numbers]
+        tails.append(_READING.pack(*fields, _NUMBERS[PowerSignal(signal)], window_s))
+    return _DEVICE.pack(*told, *remembered, *idle) + b"".join(tails)
 
 
 def resumable(entry: DeviceTotals) -> DeviceTotals:

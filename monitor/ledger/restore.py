@@ -67,8 +67,8 @@ def _restore(db: sqlite3.Connection, fresh: Snapshot, now: Instant, boot_id: str
 
 
 def _devices(db: sqlite3.Connection) -> list[DeviceTotals]:
-    rows = db.execute("SELECT about, meters.* FROM meters JOIN devices ON key = device")
-    return [meters.totals_of(meters.device_of(about), tuple(row)) for about, _key, *row in rows]
+    rows = db.execute("SELECT about, numbers, waiting, looks FROM meters JOIN devices ON key = device")
+    return [meters.totals_of(meters.device_of(about), *told) for about, *told in rows]
 
 
 def _on_this_boot(entry: DeviceTotals, now: Instant) -> DeviceTotals:
@@ -79,13 +79,13 @@ def _on_this_boot(entry: DeviceTotals, now: Instant) -> DeviceTotals:
 
 
 def _runs(db: sqlite3.Connection, now: Instant, boot_id: str, shown: runs.Shown) -> list[RunTotals]:
-    live = db.execute("SELECT boot, run, totals FROM runs WHERE end_wall_s IS NULL").fetchall()
+    live = db.execute("SELECT boot, run, shape, numbers FROM runs WHERE end_wall_s IS NULL").fetchall()
     ended = db.execute(
-        "SELECT boot, run, totals FROM runs WHERE end_wall_s >= ? ORDER BY end_wall_s DESC LIMIT ?",
+        "SELECT boot, run, shape, numbers FROM runs WHERE end_wall_s >= ? ORDER BY end_wall_s DESC LIMIT ?",
         (now.wall_s - SHOWN_AFTER_END_S, MOST_ENDED),
     ).fetchall()
     found = []
-    for boot, run, totals in live + ended[::-1]:
-        one = replace(runs.totals_of(run, totals, shown), power_w=None)
+    for boot, run, shape, numbers in live + ended[::-1]:
+        one = replace(runs.totals_of(run, shape, numbers, shown), power_w=None)
         found.append(one if boot == boot_id else runs.on_this_boot(one, now))
     return sorted(found, key=lambda one: (one.run.start.wall_s, one.run.id))

@@ -1,8 +1,12 @@
-"""Runs and their totals as JSON and back. Every float comes back bit for bit, for `repr` is exact."""
+"""Runs as JSON, their totals as the bytes of their numbers, and back. Every float comes back bit for bit."""
 
 import json
+import math
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import islice
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -53,41 +57,67 @@ def run_text(run: Run) -> str:
     )
 
 
-def totals_text(totals: RunTotals) -> str:
-    """The totals of a run, without what describes it."""
-    return encode(
-        {
-            "energy_j": [(*key, joules) for key, joules in totals.energy_j.items()],
-            "emissions_g": [(*key, grams) for key, grams in totals.emissions_g.items()],
-            "phase_j": dict(totals.phase_j),
-            "idle_j": dict(totals.idle_j),
-            "unpriced_j": totals.unpriced_j,
-            "recovered_j": totals.recovered_j,
-            "held_s": totals.held_s,
-            "measured_s": totals.measured_s,
-            "power_w": totals.power_w,
-            "duration_s": totals.duration_s,
-        }
-    )
+Shape = tuple[tuple[Any, ...], ...]
+"""Keys of each of a run's sums, in the order of SUMS: they change seldom, the joules behind them with every turn."""
+
+SUMS = ("energy_j", "emissions_g", "phase_j", "idle_j")
+PLAIN = ("unpriced_j", "recovered_j", "held_s", "measured_s", "power_w", "duration_s")
+_sums, _plain = attrgetter(*SUMS), attrgetter(*PLAIN)
+ABSENT = math.nan
+"""Stands for a number that there is none of; a sum is never NaN."""
 
 
-def totals_of(run: str, totals: str, shown: Shown = as_it_is) -> RunTotals:
-    """What the two texts tell; what version 1 did not know is absent. Raises ValueError for words of another one."""
-    told = json.loads(totals)
-    energy_j = {(Component(c), Method(m), ShareKind(s)): joules for c, m, s, joules in told["energy_j"]}
+def shape_of(totals: RunTotals) -> Shape:
+    """What the numbers of a run stand for."""
+    return tuple(map(tuple, _sums(totals)))
+
+
+def numbers_of(totals: RunTotals) -> bytes:
+    """The totals of a run, eight bytes each: its sums in the order of its shape, then those of PLAIN."""
+    numbers: list[float] = []
+    for sums in _sums(totals):
+        numbers += sums.values()
+    numbers += (ABSENT if number is None else number for number in _plain(totals))
+    return struct.pack(f"<{len(numbers)}d", *numbers)
+
+
+def totals_of(run: str, shape: str, numbers: bytes, shown: Shown = as_it_is) -> RunTotals:
+    """What texts and numbers tell. Raises ValueError for words of another version, or numbers of another shape."""
+    keys = json.loads(shape)
+    try:
+        told = [value for (value,) in struct.iter_unpack("<d", numbers)]
+    except struct.error as error:
+        raise ValueError(f"numbers of a run cannot be understood: {error}") from error
+    if len(told) != sum(map(len, keys)) + len(PLAIN):
+        raise ValueError(f"numbers of a run cannot be understood: {len(told)} do not fit its shape")
+    values = iter(told)
+    energy_j, emissions_g, phase_j, idle_j = ([*zip(group, islice(values, len(group)), strict=True)] for group in keys)
+    unpriced_j, recovered_j, held_s, measured_s, power_w, duration_s = values
     return RunTotals(
         run=shown(_run(json.loads(run))),
-        energy_j=MappingProxyType(energy_j),
-        emissions_g=emissions_of(told["emissions_g"]),
-        phase_j=MappingProxyType(told["phase_j"]),
-        idle_j=MappingProxyType({Component(c): joules for c, joules in told.get("idle_j", {}).items()}),
-        unpriced_j=told["unpriced_j"],
-        recovered_j=told["recovered_j"],
-        held_s=told["held_s"],
-        measured_s=told["measured_s"],
-        power_w=told["power_w"],
-        duration_s=told["duration_s"],
+        energy_j=MappingProxyType({(Component(c), Method(m), ShareKind(s)): joules for (c, m, s), joules in energy_j}),
+        emissions_g=MappingProxyType({(Method(m), Basis(b), Quality(q)): grams for (m, b, q), grams in emissions_g}),
+        phase_j=MappingProxyType(dict(phase_j)),
+        idle_j=MappingProxyType({Component(c): joules for c, joules in idle_j}),
+        unpriced_j=unpriced_j,
+        recovered_j=recovered_j,
+        held_s=held_s,
+        measured_s=measured_s,
+        power_w=None if math.isnan(power_w) else power_w,
+        duration_s=duration_s,
     )
+
+
+def packed(text: str) -> tuple[str, bytes]:
+    """Shape and numbers of the totals as versions 1 and 2 had them: one JSON text, the first without idle joules."""
+    told = json.loads(text)
+    sums = [
+        *([(key, number) for *key, number in told[name]] for name in SUMS[:2]),
+        *(list(told.get(name, {}).items()) for name in SUMS[2:]),
+    ]
+    numbers = [number for group in sums for _key, number in group]
+    numbers += [ABSENT if told[name] is None else told[name] for name in PLAIN]
+    return encode([[key for key, _number in group] for group in sums]), struct.pack(f"<{len(numbers)}d", *numbers)
 
 
 def emissions_of(told: list[list[Any]]) -> Mapping[EmissionsKey, float]:

@@ -15,7 +15,7 @@ NOBODY = 0
 ADD = """INSERT INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     energy_j = energy_j + excluded.energy_j, idle_j = idle_j + excluded.idle_j,
     measured_s = measured_s + excluded.measured_s"""
-_METERS = f"INSERT OR REPLACE INTO meters VALUES ({', '.join('?' * meters.COLUMNS)})"  # noqa: S608  (question marks)
+_METERS = "INSERT OR REPLACE INTO meters VALUES (?, ?, ?, ?)"
 _CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)"
 
 
@@ -64,7 +64,7 @@ class Writer:
         self._devices: dict[str, tuple[int, Device]] = {}
         self._waits: dict[str, Waits] = {}
         self._node = NodeTables(self._db)
-        self._runs: dict[str, tuple[int, RunTotals]] = {}
+        self._runs: dict[str, tuple[int, RunTotals, runs.Shape]] = {}
         self._labels: dict[Account, tuple[int, int]] = {}
 
     def write(self, batch: Batch) -> None:
@@ -90,11 +90,11 @@ class Writer:
         self._node.write(snapshot, batch.forgotten)
         db.execute(_CHECKPOINT, (self._boot_id, at.mono_s, at.wall_s, node.sums_text(snapshot)))
 
-    def _state(self, entry: DeviceTotals, forgotten: frozenset[str]) -> meters.Row:
+    def _state(self, entry: DeviceTotals, forgotten: frozenset[str]) -> tuple[int, bytes, bytes | None, str | None]:
         waits = self._waits.get(entry.device.id)
         if waits is None:
             waits = self._waits[entry.device.id] = Waits()
-        return meters.row_of(self._device(entry.device), entry, *waits.columns(entry, forgotten))
+        return self._device(entry.device), meters.numbers_of(entry), *waits.columns(entry, forgotten)
 
     def _device(self, device: Device) -> int:
         """Key of a device, whose description is brought up to date."""
@@ -114,14 +114,17 @@ class Writer:
         known = self._runs.get(run.id)
         if known is not None and known[1].run is run and known[1].energy_j is totals.energy_j:
             return  # nothing of it is new but watts, which are of the moment, and duration, which its start tells
-        if known is not None and known[1].run is run:
-            self._db.execute("UPDATE runs SET totals = ? WHERE key = ?", (runs.totals_text(totals), known[0]))
-            self._runs[run.id] = (known[0], totals)
+        shape, numbers = runs.shape_of(totals), runs.numbers_of(totals)
+        if known is not None and known[1].run is run and known[2] == shape:
+            self._db.execute("UPDATE runs SET numbers = ? WHERE key = ?", (numbers, known[0]))
+            self._runs[run.id] = (known[0], totals, shape)
             return
         key: int = self._db.execute(
-            "INSERT INTO runs (id, user, start_wall_s, end_wall_s, boot, run, totals) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "INSERT INTO runs (id, user, start_wall_s, end_wall_s, boot, run, shape, numbers) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET user = excluded.user, start_wall_s = excluded.start_wall_s, "
-            "end_wall_s = excluded.end_wall_s, boot = excluded.boot, run = excluded.run, totals = excluded.totals "
+            "end_wall_s = excluded.end_wall_s, boot = excluded.boot, run = excluded.run, shape = excluded.shape, "
+            "numbers = excluded.numbers "
             "RETURNING key",
             (
                 run.id,
@@ -130,10 +133,11 @@ class Writer:
                 run.end.wall_s if run.end else None,
                 self._boot_id,
                 runs.run_text(run),
-                runs.totals_text(totals),
+                runs.encode(shape),
+                numbers,
             ),
         ).fetchone()[0]
-        self._runs[run.id] = (key, totals)
+        self._runs[run.id] = (key, totals, shape)
 
     def _row(self, key: Key, sums: Sums, forgotten: frozenset[str]) -> tuple[float, ...]:
         account, start_s, span_s = key

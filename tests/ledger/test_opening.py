@@ -7,6 +7,7 @@ import os
 import random
 import sqlite3
 import stat
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -159,7 +160,7 @@ def test_words_that_nobody_wrote_are_damage(tmp_path: Path, caplog: pytest.LogCa
     """A sound database whose rows make no sense is put aside as well: no traceback at the start."""
     count = kept(tmp_path, 3)
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db, db:
-        db.execute("UPDATE runs SET totals = '{}'")
+        db.execute("UPDATE runs SET shape = '{}'")
     with caplog.at_level(logging.WARNING, "trainwatt"):
         ledger = count.open(tmp_path)
     ledger.close()
@@ -266,6 +267,30 @@ def test_a_ledger_of_version_1_goes_on(tmp_path: Path) -> None:
     assert ((), "") == (first.usages, first.usage_mark)
     assert ended == first.runs["ended"]
     assert goes_on == total_j(again.first, "alive")
+
+
+def test_a_ledger_of_version_2_goes_on(tmp_path: Path) -> None:
+    """What waits, idle power and a counter that has stopped to show come over to the bit."""
+    stopped = [1000.25, 1.7e9, 123.456789, None, None, "instant", 0.0]
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as db:
+        db.executescript((Path(__file__).parent / "version1.sql").read_text())
+        schema.migrate(db, schema.STEPS[:2])
+        db.execute(
+            "UPDATE meters SET counted = ?, idle_power_w = 61.7, idle_since_mono_s = 990.5, idle_j = 0.1, "
+            "waiting = ?, pending_j = 7.3",
+            (json.dumps(stopped), struct.pack("<ddddBBBB", 1001.0, 1002.0, 1.7e9, 7.3, 0, 1, 1, 0)),
+        )
+    ledger = Count(mono_s=1016.0).open(tmp_path)
+    entries = [entry for entry in ledger.first.devices.values() if entry.meter.counted is not None]
+    ledger.close()
+
+    assert entries
+    for entry in entries:
+        counted = entry.meter.counted
+        assert counted is not None
+        assert (1000.25, 123.456789, None) == (counted.at.mono_s, counted.energy_j, counted.power_w)
+        assert Idle(61.7, 990.5, 0.1) == entry.idle
+        assert (7.3, [7.3]) == (entry.pending_j, [one.energy_j for one in entry.waiting])
 
 
 def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The published snapshot as JSON: what `/api/v1/*` answers and the page draws. SI units in every field name."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,8 @@ from exporters.report_document import (
     run_words,
 )
 from monitor import __version__
-from monitor.core.model import Instant, LedgerHealth, SourceHealth
+from monitor.core.carbon import in_use, told_until_s
+from monitor.core.model import FeedHealth, Instant, Intensity, LedgerHealth, Outlook, Rate, Settled, SourceHealth
 from monitor.core.snapshot import DeviceTotals, NodeEnergyKey, RunTotals, Snapshot
 
 
@@ -39,7 +41,8 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
             {"project": name, "energy_j": _energy(totals.energy_j), "emissions_g": emissions_parts(totals.emissions_g)}
             for name, totals in snapshot.projects.items()
         ],
-        "grid": grid_document(snapshot),
+        "grid": _intensities(snapshot),
+        "grid_state": _grid_state(snapshot),
         "sources": [_source(health) for health in snapshot.sources],
         "late_ticks": snapshot.late_ticks,
         "runs_dropped": snapshot.runs_dropped,
@@ -52,9 +55,96 @@ def devices_document(snapshot: Snapshot) -> list[dict[str, Any]]:
     return [_device(entry) for entry in snapshot.devices.values()]
 
 
-def grid_document(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """The carbon intensities of now, in order of preference."""
-    return [intensity_words(slot) for slot in snapshot.intensities]
+def grid_document(snapshot: Snapshot) -> dict[str, Any]:
+    """Zones, intensities in order of preference, feeds, what is expected, prices, and settled grams of the runs."""
+    return {"at": _instant(snapshot.at), "grid": _intensities(snapshot), **_grid_state(snapshot)}
+
+
+def _grid_state(snapshot: Snapshot) -> dict[str, Any]:
+    """All but the intensities: what is known of the grid beside what prices the present."""
+    policy, state = snapshot.policy, snapshot.grid
+    return {
+        "zone": policy.zone,
+        "found": policy.zone_found,
+        "device_zones": dict(policy.zones),
+        "pue_ratio": policy.pue_ratio,
+        "market_grams_per_kilowatthour": policy.market_grams_per_kilowatthour,
+        "water_liters_per_kilowatthour": policy.water_liters_per_kilowatthour,
+        "feeds": [_feed(feed) for feed in state.feeds],
+        "revisions": dict(state.revisions),
+        "outlooks": [_outlook(outlook) for outlook in state.outlooks],
+        "currency": policy.currency or None,
+        "prices": [_rate(rate) for rate in state.rates],
+        "settled": {run_id: _settled(settled) for run_id, settled in state.settled.items()},
+    }
+
+
+def _intensities(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """In order of preference; `in_use` marks what prices the present of its zone, `age_s` runs from a value's end."""
+    now_s = snapshot.at.wall_s if snapshot.at is not None else None
+    used = {id(slot) for slot in in_use(snapshot.intensities, now_s)} if now_s is not None else set()
+    return [
+        {
+            **intensity_words(slot),
+            "fetched_at_s": slot.fetched_at_s,
+            "updated_at_s": slot.updated_at_s,
+            "made_by": slot.made_by,
+            "dataset": slot.dataset,
+            "age_s": _age_s(slot, now_s),
+            "in_use": id(slot) in used,
+        }
+        for slot in snapshot.intensities
+    ]
+
+
+def _age_s(slot: Intensity, now_s: float | None) -> float | None:
+    """Since the end of the interval that the value was made for; 0 within it. None for what holds for ever."""
+    if now_s is None or slot.is_for_ever:
+        return None
+    return max(0.0, now_s - told_until_s(slot))
+
+
+def _feed(feed: FeedHealth) -> dict[str, Any]:
+    return {
+        "provider": feed.provider,
+        "zone": feed.zone,
+        "last_success_s": feed.last_success_s,
+        "failures": dict(feed.failures),
+        "problem": feed.problem,
+    }
+
+
+def _outlook(outlook: Outlook) -> dict[str, Any]:
+    return {
+        "zone": outlook.zone,
+        "provider": outlook.provider,
+        "basis": outlook.basis,
+        "signal": outlook.signal,
+        "issued_at_s": outlook.issued_at_s,
+        "slots": [
+            {"from_s": slot.valid_from_s, "until_s": slot.valid_until_s, "grams_per_kilowatthour": slot.amount}
+            for slot in outlook.slots
+        ],
+        "mean_error_g": outlook.mean_error_g,
+        "bias_g": outlook.bias_g,
+        "error_ratio": outlook.error_ratio,
+    }
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    """JSON has no infinity: what holds at any time has neither a beginning nor an end."""
+    from_s, until_s = (edge if math.isfinite(edge) else None for edge in rate[1:])
+    return {"amount": rate.amount, "from_s": from_s, "until_s": until_s}
+
+
+def _settled(settled: Settled) -> dict[str, Any]:
+    return {
+        "emissions_g": dict(settled.emissions_g),
+        "energy_j": settled.energy_j,
+        "final_ratio": settled.final_ratio,
+        "unpriced_energy_j": settled.unpriced_j,
+        "priced_at_s": settled.priced_at_s,
+    }
 
 
 def _energy(energy_j: Mapping[NodeEnergyKey, float]) -> list[dict[str, Any]]:

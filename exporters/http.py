@@ -5,7 +5,7 @@ import contextlib
 import gzip
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import resources
 from threading import Event, Thread
 from typing import Any
@@ -20,8 +20,9 @@ from starlette.routing import Route
 
 from exporters.api import devices_document, grid_document, snapshot_document
 from exporters.prometheus import Exposition
+from exporters.relay import QuestionError, Relay
 from exporters.reports import Reports
-from monitor.core.ports import History, SnapshotView
+from monitor.core.ports import History, IntensityStore, SnapshotView
 from monitor.errors import FailureError
 
 SMALLEST_GZIP_BYTES = 500
@@ -35,10 +36,25 @@ GRACE_S = 0.3
 """How long an open request may take at the end: the whole daemon must be gone within a second."""
 
 
-def create_app(view: SnapshotView, *, everything: bool, history: History | None = None, node: str = "") -> Starlette:
+RELAY_PATH = "grid/intensity"
+
+
+def create_app(
+    view: SnapshotView,
+    *,
+    everything: bool,
+    history: History | None = None,
+    node: str = "",
+    reports: Reports | None = None,
+    store: IntensityStore | None = None,
+    wanted: Callable[[str], None] | None = None,
+    relay: bool = False,
+) -> Starlette:
     """The ASGI application over one published snapshot; without `everything` only metrics and probes.
 
-    `history` knows the runs that are no longer in the snapshot; `node` is the host's name in reports.
+    `reports` answers for runs; without it they are made of the snapshot and of `history`, which knows those that are no
+    longer in it, under the host's name `node`. `store` answers
+    other trainwatts, with `relay` also where the rest is withheld; `wanted` is told each zone that they ask for first.
     """
     exposition = Exposition(view)
     page = resources.files("exporters").joinpath("page.html").read_text("utf-8")
@@ -62,14 +78,17 @@ def create_app(view: SnapshotView, *, everything: bool, history: History | None 
         text = "the page and the API are served on loopback only; start trainwatt with --expose to serve them here\n"
         return PlainTextResponse(text, status_code=403)
 
-    api = _api(view, Reports(view, history=history, node=node))
+    api = _api(view, reports or Reports(view, history=history, node=node))
+    if store is not None:
+        api[RELAY_PATH] = _relay(Relay(store, wanted))
+    open_paths = set(api) if everything else {RELAY_PATH} if relay else set()
     return Starlette(
         routes=[
             Route("/", home if everything else withheld),
             Route("/metrics", metrics),
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
-            *(Route(f"/api/v1/{path}", answer if everything else withheld) for path, answer in api.items()),
+            *(Route(f"/api/v1/{path}", answer if path in open_paths else withheld) for path, answer in api.items()),
         ]
     )
 
@@ -84,7 +103,7 @@ def _api(view: SnapshotView, reports: Reports) -> dict[str, Callable[[Request], 
         return _json({"devices": devices_document(view.snapshot)}, request.headers)
 
     async def grid(request: Request) -> Response:
-        return _json({"grid": grid_document(view.snapshot)}, request.headers)
+        return _json(grid_document(view.snapshot), request.headers)
 
     async def runs(request: Request) -> Response:
         text = request.query_params.get("limit", str(SHOWN_RUNS))
@@ -97,6 +116,21 @@ def _api(view: SnapshotView, reports: Reports) -> dict[str, Callable[[Request], 
         return await run_in_threadpool(_report, reports, request.path_params["run"], request.headers)
 
     return {"snapshot": snapshot, "devices": devices, "grid": grid, "runs": runs, "runs/{run:path}": report}
+
+
+def _relay(relay: Relay) -> Callable[[Request], Awaitable[Response]]:
+    """The store reads a disk, so it is asked in starlette's own threads."""
+
+    def answered(query: Mapping[str, str], headers: Headers) -> Response:
+        try:
+            return _json(relay.answer(query), headers)
+        except QuestionError as error:
+            return _refusal(str(error), error.status)
+
+    async def intensity(request: Request) -> Response:
+        return await run_in_threadpool(answered, request.query_params, request.headers)
+
+    return intensity
 
 
 def _report(reports: Reports, run_id: str, headers: Headers) -> Response:
@@ -179,10 +213,23 @@ def serving(
     everything: bool = True,
     history: History | None = None,
     node: str = "",
+    reports: Reports | None = None,
+    store: IntensityStore | None = None,
+    wanted: Callable[[str], None] | None = None,
+    relay: bool = False,
 ) -> Iterator[None]:
     """Answer requests on a bound socket, in a thread, until left. Raises FailureError when the server cannot start."""
     config = uvicorn.Config(
-        create_app(view, everything=everything, history=history, node=node),
+        create_app(
+            view,
+            everything=everything,
+            history=history,
+            node=node,
+            reports=reports,
+            store=store,
+            wanted=wanted,
+            relay=relay,
+        ),
         lifespan="off",
         log_config=None,
         log_level="warning",

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import exposition as text_format
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.utils import floatToGoString
 
 from monitor.core.ports import SnapshotView
 from monitor.metrics import METRICS, Metric, Type
@@ -31,17 +32,48 @@ class _OneFamily(CollectorRegistry):
         return iter((self._family,))
 
 
+class _Rendered:
+    """A family as prometheus-client rendered it, and how it goes on while its series stay the same."""
+
+    def __init__(self, rows: list[Row], text: bytes) -> None:
+        self.text = text
+        self._rows = rows
+        self._head = ""
+        self._series: list[str] | None = None
+        """Each series up to its value; None until they are needed."""
+
+    def follow(self, rows: list[Row]) -> bool:
+        """Take the values of another scrape; False where its series are others."""
+        if rows == self._rows:
+            return True
+        if [labels for labels, _value in rows] != [labels for labels, _value in self._rows]:
+            return False
+        if self._series is None:
+            *lines, _nothing = self.text.decode().split("\n")
+            head = [line for line in lines if line.startswith("#")]
+            self._head = "\n".join(head)
+            self._series = [line.rpartition(" ")[0] for line in lines[len(head) :]]
+        if len(self._series) != len(rows):
+            return False
+        values = [floatToGoString(value) for _labels, value in rows]  # type: ignore[no-untyped-call]
+        lines = [f"{one} {value}" for one, value in zip(self._series, values, strict=True)]
+        self.text = "\n".join((self._head, *lines, "")).encode()
+        self._rows = rows
+        return True
+
+
 class Exposition:
     """Renders the current snapshot in the format a scraper asks for.
 
-    A family whose rows are those of the last scrape is not rendered again: descriptions and limits hardly ever change,
-    and are half of the samples.
+    What prometheus-client has rendered is used again: a family whose rows are those of the last scrape as it is, for
+    descriptions and limits hardly ever change and are half of the samples; of one whose values alone are others, names
+    and labels.
     """
 
     def __init__(self, view: SnapshotView) -> None:
         self._view = view
-        self._rendered: dict[bool, dict[str, tuple[list[Row], bytes]]] = {False: {}, True: {}}
-        """By format and metric: rows and text of the last scrape."""
+        self._rendered: dict[bool, dict[str, _Rendered]] = {False: {}, True: {}}
+        """By format and metric: the last scrape."""
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type for an Accept header: OpenMetrics 1.0 where it is preferred, else text 0.0.4."""
@@ -53,9 +85,9 @@ class Exposition:
             if not rows:
                 continue
             last = known.get(metric.family)
-            if last is None or last[0] != rows:
-                last = known[metric.family] = rows, _text(metric, rows, is_open=is_open)
-            parts.append(last[1])
+            if last is None or not last.follow(rows):
+                last = known[metric.family] = _Rendered(rows, _text(metric, rows, is_open=is_open))
+            parts.append(last.text)
         if is_open:
             parts.append(END)
         return b"".join(parts), openmetrics.CONTENT_TYPE_LATEST if is_open else text_format.CONTENT_TYPE_PLAIN_0_0_4

@@ -6,14 +6,17 @@ from typing import Any
 
 from exporters.quantities import joules
 from exporters.report_model import COLUMNS, FORMAT, VERSION
+from exporters.report_sci import score
 from monitor import __version__
-from monitor.core.model import Component, Intensity, Method, Origin, Run
+from monitor.core.model import Component, Intensity, Method, Origin, Quality, Run, Settled, Signal
 from monitor.core.snapshot import EmissionsKey, Interval, RunTotals, Snapshot
 
 ALWAYS_MISSING = "fans, network, storage and power supplies"
 MOST_ROWS = 20_000
 """A report stays within about 2 MB: of longer histories the rows are added up to coarser buckets."""
 BUCKETS_S = (60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0)
+MOST_FACTORS = 10_000
+"""Some 4 MB: more than the versions of a month of half hours."""
 ROUNDING = 6
 """Decimals of the seconds and joules of a row."""
 NO_SENSOR = "no sensor on this node"
@@ -33,12 +36,19 @@ def report_document(
     node: str,
     written_at_wall_s: float,
     also_missing: Sequence[str] = (),
+    others: Sequence[Intensity] = (),
+    providers: Mapping[str, Sequence[str]] | None = None,
+    pue_changes: Sequence[tuple[float, float]] = (),
 ) -> dict[str, Any]:
     """The document of `schemas/report.json`. `intervals` is None where nobody keeps them.
 
     `written_at_wall_s` is the moment that the totals are of, in Unix time: of two reports the later one counts.
+    `factors` price its joules, `others` were known, too; `providers` of each zone in the order of preference;
+    `pue_changes` are (Unix time, PUE from then on), empty where nobody remembers.
     """
-    return {
+    ratios = sorted({ratio for _since_s, ratio in pue_changes}) or [snapshot.policy.pue_ratio]
+    versions, left_out = _versions(factors, others)
+    document = {
         "format": FORMAT,
         "version": VERSION,
         "trainwatt": __version__,
@@ -46,21 +56,30 @@ def report_document(
         "ledger": snapshot.ledger_id,
         "written_at_unix_s": written_at_wall_s,
         **_totals(entry),
-        "pue_ratio": snapshot.policy.pue_ratio,
+        "settled": settled_words(snapshot.grid.settled.get(entry.run.id)),
+        "extras": _extras(entry, snapshot, (*factors, *others)),
+        "pue_ratio": ratios[0] if len(ratios) == 1 else None,
+        "pue_changes": [
+            {"valid_from_unix_s": since_s, "pue_ratio": ratio} for since_s, ratio in pue_changes if len(ratios) > 1
+        ],
         "zone": _zone(snapshot, intervals),
         "devices": _devices(entry, snapshot, intervals or (), node),
-        "factors": [{"node": node, **intensity_words(slot)} for slot in factors],
+        "factors": [{"node": node, **intensity_words(slot), "in_use": in_use} for slot, in_use in versions],
+        "factors_left_out": left_out,
+        "providers": {zone: list(names) for zone, names in (providers or {}).items()},
         "intervals": None if intervals is None else _intervals(intervals),
         "missing": [*_missing(entry, snapshot), *also_missing],
         "parts": [],
         "left_out": [],
         "warnings": [],
     }
+    return {**document, "sci": score(document)}
 
 
 def run_summary(entry: RunTotals, snapshot: Snapshot) -> dict[str, Any]:
     """The report without devices, factors and intervals, and with the power of now in W."""
-    return {"ledger": snapshot.ledger_id, **_totals(entry), "power_w": entry.power_w}
+    settled = settled_words(snapshot.grid.settled.get(entry.run.id))
+    return {"ledger": snapshot.ledger_id, **_totals(entry), "settled": settled, "power_w": entry.power_w}
 
 
 def _totals(entry: RunTotals) -> dict[str, Any]:
@@ -119,6 +138,60 @@ def emissions_parts(emissions_g: Mapping[EmissionsKey, float]) -> list[dict[str,
     ]
 
 
+def settled_words(settled: Settled | None) -> dict[str, Any] | None:
+    """Its grams priced again; None where nobody has."""
+    if settled is None:
+        return None
+    return {
+        "emissions_g": [
+            {"basis": basis, "emissions_g": settled.emissions_g[basis]} for basis in sorted(settled.emissions_g)
+        ],
+        "settled_ratio": settled.final_ratio,
+        "energy_j": settled.energy_j,
+        "unpriced_energy_j": max(0.0, settled.unpriced_j),
+        "priced_at_unix_s": settled.priced_at_s,
+        "repriced": False,
+    }
+
+
+def _extras(entry: RunTotals, snapshot: Snapshot, factors: Sequence[Intensity]) -> dict[str, Any]:
+    """What else it comes to. A 0 is told only where the setting makes it one: settings may be younger than the run."""
+    extras, policy = entry.extras, snapshot.policy
+    used_nothing = not any(entry.energy_j.values())
+    marginal = [slot.grams_per_kilowatthour for slot in factors if slot.signal is Signal.MARGINAL]
+    rates = [rate.amount for rate in snapshot.grid.rates]
+
+    def told(value: float, *configured: float | None) -> float | None:
+        given = [factor for factor in configured if factor is not None]
+        is_none = given and (used_nothing or not any(given))
+        return value or (0.0 if is_none else None)
+
+    cost = told(extras.cost, *rates) if policy.currency else None
+    return {
+        "marginal_emissions_g": told(extras.marginal_g, *marginal),
+        "embodied_emissions_g": extras.embodied_g or None,
+        "market_based_emissions_g": told(extras.market_g, policy.market_grams_per_kilowatthour),
+        "cost": None if cost is None else {"amount": cost, "currency": policy.currency},
+        "water_l": told(extras.water_l, policy.water_liters_per_kilowatthour),
+    }
+
+
+def _versions(factors: Sequence[Intensity], more: Sequence[Intensity]) -> tuple[list[tuple[Intensity, bool]], int]:
+    """Every version with whether it is in use, and how many others were left out: forecasts first, oldest first.
+
+    A forecast of days is another version of each of its slots with every fetch.
+    """
+    in_use = dict.fromkeys(factors)
+    others = [slot for slot in dict.fromkeys(more) if slot not in in_use]
+    excess = max(0, len(in_use) + len(others) - MOST_FACTORS)
+    if excess:
+        others.sort(key=lambda slot: (slot.quality is not Quality.FORECAST, slot.fetched_at_s or 0.0))
+    kept = others[excess:]
+    versions = [*((slot, True) for slot in in_use), *((slot, False) for slot in kept)]
+    versions.sort(key=lambda version: (version[0].zone, version[0].valid_from_s, version[0].fetched_at_s or 0.0))
+    return versions, len(others) - len(kept)
+
+
 def measured_ratio(held_s: float, measured_s: float) -> float | None:
     """Part of the held device-seconds that a sensor saw; None where nothing was held."""
     return min(1.0, max(0.0, measured_s / held_s)) if held_s > 0.0 else None
@@ -136,6 +209,10 @@ def intensity_words(slot: Intensity) -> dict[str, Any]:
         "valid_from_s": slot.valid_from_s if math.isfinite(slot.valid_from_s) else None,
         "valid_until_s": slot.valid_until_s if math.isfinite(slot.valid_until_s) else None,
         "detail": slot.detail,
+        "fetched_at_s": slot.fetched_at_s,
+        "updated_at_s": slot.updated_at_s,
+        "made_by": slot.made_by,
+        "dataset": slot.dataset,
     }
 
 

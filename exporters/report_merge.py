@@ -13,6 +13,7 @@ from typing import Any
 from exporters.quantities import duration, plain
 from exporters.report_document import measured_ratio
 from exporters.report_model import FORMAT, VERSION
+from exporters.report_sci import score
 from monitor import __version__
 from monitor.errors import UsageError
 
@@ -40,7 +41,12 @@ def merge(documents: Sequence[Document]) -> dict[str, Any]:
         {"node": part["node"], "ledger": part["ledger"], "written_at_unix_s": part["written_at_unix_s"]}
         for part in superseded
     ]
-    return {
+    return whole(parts, left_out)
+
+
+def whole(parts: Sequence[dict[str, Any]], left_out: Iterable[Document]) -> dict[str, Any]:
+    """The merged report of these parts, one for each ledger."""
+    document = {
         "format": FORMAT,
         "version": VERSION,
         "trainwatt": __version__,
@@ -48,12 +54,15 @@ def merge(documents: Sequence[Document]) -> dict[str, Any]:
         **_sums(parts),
         "devices": _united(parts, "devices"),
         "factors": _united(parts, "factors"),
+        "factors_left_out": sum(part.get("factors_left_out", 0) for part in parts),
+        "providers": _providers(parts),
         "intervals": None,
         "missing": _missing(parts),
-        "parts": parts,
+        "parts": list(parts),
         "left_out": sorted(left_out, key=canonical),
         "warnings": [warning for one, other in combinations(parts, 2) for warning in _counted_twice(one, other)],
     }
+    return {**document, "sci": score(document)}
 
 
 def canonical(document: Any) -> str:
@@ -105,6 +114,7 @@ def _identity(parts: Sequence[Document]) -> dict[str, Any]:
         "end_unix_s": None if active else max(part["end_unix_s"] for part in parts),
         "duration_s": max(_duration_s(own) for own in _by_node(parts)),
         "pue_ratio": _common(parts, "pue_ratio"),
+        "pue_changes": [],
         "zone": _common(parts, "zone"),
     }
 
@@ -148,6 +158,8 @@ def _sums(parts: Sequence[Document]) -> dict[str, Any]:
             phase: math.fsum(part["phase_energy_j"].get(phase, 0.0) for part in parts) for phase in sorted(phases)
         },
         "emissions_g": _added(parts, "emissions_g", ("method", "basis", "quality"), "emissions_g"),
+        "settled": _settled(parts),
+        "extras": _extras(parts),
         "unpriced_energy_j": math.fsum(part["unpriced_energy_j"] for part in parts),
         "recovered_energy_j": math.fsum(part["recovered_energy_j"] for part in parts),
         "held_device_s": held_s,
@@ -168,6 +180,48 @@ def _idle(parts: Sequence[Document]) -> dict[str, float]:
     return {
         component: math.fsum(part.get("idle_energy_j", {}).get(component, 0.0) for part in parts) for component in known
     }
+
+
+def _settled(parts: Sequence[Document]) -> dict[str, Any] | None:
+    """Of all parts together; None where one of them has not been priced again. The share goes by joules."""
+    settled = [part["settled"] for part in parts if part.get("settled")]
+    if len(settled) < len(parts):
+        return None
+    energy_j = math.fsum(one["energy_j"] for one in settled)
+    final_j = math.fsum(one["energy_j"] * one["settled_ratio"] for one in settled)
+    return {
+        "emissions_g": _added(settled, "emissions_g", ("basis",), "emissions_g"),
+        "settled_ratio": min(1.0, final_j / energy_j) if energy_j > 0.0 else 1.0,
+        "energy_j": energy_j,
+        "unpriced_energy_j": math.fsum(one["unpriced_energy_j"] for one in settled),
+        "priced_at_unix_s": min(one["priced_at_unix_s"] for one in settled),
+        "repriced": any(one["repriced"] for one in settled),
+    }
+
+
+def _extras(parts: Sequence[Document]) -> dict[str, Any]:
+    """Of each figure the sum, where every part has it; of the cost, where it is in one currency."""
+    told = [part.get("extras") or {} for part in parts]
+    sums = {
+        name: None if any(extras.get(name) is None for extras in told) else math.fsum(extras[name] for extras in told)
+        for name in ("marginal_emissions_g", "embodied_emissions_g", "market_based_emissions_g", "water_l")
+    }
+    costs = [extras.get("cost") for extras in told]
+    paid = [cost for cost in costs if cost is not None]
+    currencies = {cost["currency"] for cost in paid}
+    cost = None
+    if len(paid) == len(parts) and len(currencies) == 1:
+        cost = {"amount": math.fsum(one["amount"] for one in paid), "currency": currencies.pop()}
+    return {**sums, "cost": cost}
+
+
+def _providers(parts: Sequence[Document]) -> dict[str, list[str]]:
+    """Of each zone those of the first node that names any; each part keeps its own."""
+    zones: dict[str, list[str]] = {}
+    for part in parts:
+        for zone, names in part.get("providers", {}).items():
+            zones.setdefault(zone, list(names))
+    return dict(sorted(zones.items()))
 
 
 def _told(combine: Callable[[list[Any]], Any], parts: Sequence[Document], key: str) -> Any:

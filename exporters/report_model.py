@@ -84,6 +84,74 @@ class EmissionsPart(_Noun):
     emissions_g: Grams
 
 
+class SettledPart(_Noun):
+    """Settled grams of CO2e of one basis, whatever the method of their joules. Bases are never added."""
+
+    basis: Basis
+    emissions_g: Grams
+
+
+class SettledWords(_Noun):
+    """The same joules priced again with what was known later. It may fall, which the live figure never does."""
+
+    emissions_g: list[SettledPart] = Field(description="empty = no joule has a price")
+    settled_ratio: Ratio = Field(description="part of the joules whose price can change no more")
+    energy_j: Joules = Field(description="all joules up to that moment, those without a price included")
+    unpriced_energy_j: Joules = Field(description="part of them that has no grams")
+    priced_at_unix_s: Moment = Field(
+        description="as known at this moment; in a merged report at the earliest of its parts'"
+    )
+    repriced: bool = Field(
+        default=False, description="priced again from a report's own rows and factors, not by the daemon that metered"
+    )
+
+
+class Cost(_Noun):
+    """What the electricity cost, overhead of the site included."""
+
+    amount: float = Field(ge=-LARGEST, le=LARGEST, description="negative prices happen")
+    currency: str = Field(description="as ISO 4217 has it")
+
+
+class ExtrasWords(_Noun):
+    """What else the run comes to. Each is a figure of its own, never netted from another. null = not configured."""
+
+    marginal_emissions_g: Grams | None = Field(
+        default=None, description="by the plant that one more kWh turns up: for shifting load, never for accounting"
+    )
+    embodied_emissions_g: Grams | None = Field(
+        default=None, description="its part, by reserved time, of what making the devices has emitted"
+    )
+    market_based_emissions_g: Grams | None = Field(
+        default=None, description="by the factor of the site's contracts (GHG Protocol Scope 2, market-based)"
+    )
+    cost: Cost | None = None
+    water_l: float | None = Field(default=None, ge=0.0, le=LARGEST, description="liters of the site's own factor")
+
+
+class Sci(_Noun):
+    """Software Carbon Intensity (specification 1.1.0, ISO/IEC 21031:2024): ((E x I) + M) per R.
+
+    Location-based, by the average signal, PUE in E; market instruments are excluded.
+    """
+
+    of: Literal["settled", "live"] = Field(description="which grams are its E x I")
+    basis: Basis
+    operational_g: Grams = Field(description="E x I of all joules that have a price")
+    embodied_g: Grams | None = Field(description="M; null = none was given, so that the score is without it")
+    unpriced_energy_j: Joules = Field(description="joules that are not in E x I, since nobody knows their I")
+    run_g: Grams = Field(description="R = this run")
+    step_g: Grams | None = Field(description="R = a step; null = the job tells none")
+    million_tokens_g: Grams | None = Field(description="R = 1,000,000 tokens; null = the job tells none")
+
+
+class PueChange(_Noun):
+    """A power usage effectiveness and since when the grams are priced with it."""
+
+    valid_from_unix_s: Moment
+    pue_ratio: float = Field(ge=1.0, le=100.0)
+
+
 class DeviceWords(_Noun):
     """A device that the run held. null = the node does not know it any more."""
 
@@ -99,7 +167,7 @@ class DeviceWords(_Noun):
 
 
 class Factor(_Noun):
-    """A carbon intensity that priced joules of the run, or may have."""
+    """A carbon intensity that priced joules of the run, or may have: one version of what a provider said."""
 
     node: str
     zone: str
@@ -110,7 +178,16 @@ class Factor(_Noun):
     quality: Quality
     valid_from_s: Moment | None = Field(description="Unix time; null = it has no beginning")
     valid_until_s: Moment | None = Field(description="Unix time; null = it has no end")
-    detail: str = Field(description="edition and year")
+    detail: str = Field(description="whom to credit, under which licence; edition and year")
+    fetched_at_s: Moment | None = Field(default=None, description="Unix time; null = of a bundled table, or not known")
+    updated_at_s: Moment | None = Field(
+        default=None, description="Unix time of its last change, as the provider tells it; null = it tells none"
+    )
+    made_by: str = Field(default="", description="how it was estimated, in the provider's word")
+    dataset: str = Field(default="", description='edition of the table or dataset; "" = the provider names none')
+    in_use: bool = Field(
+        default=True, description="whether it prices joules, live or settled; else it is another version that was known"
+    )
 
 
 class Intervals(_Noun):
@@ -152,7 +229,15 @@ class NodeReport(_Noun):
         "in a merged report, not known of every part",
     )
     phase_energy_j: dict[str, Joules] = Field(description="by phase, as far as the job tells its phases")
-    emissions_g: list[EmissionsPart] = Field(description="empty = no joule has a price")
+    emissions_g: list[EmissionsPart] = Field(
+        description="live: priced with what was known when the joules were used, and never changed; empty = no joule "
+        "has a price"
+    )
+    settled: SettledWords | None = Field(default=None, description="null = it has not been priced again")
+    extras: ExtrasWords = Field(default_factory=ExtrasWords)
+    sci: Sci | None = Field(
+        default=None, description="null = no grams are known, or of several bases, which are never added"
+    )
     unpriced_energy_j: Joules = Field(description="part of the energy that has no grams")
     recovered_energy_j: Joules = Field(
         description="part of the energy that was used while no daemon ran, told afterwards by the hardware counters"
@@ -161,11 +246,22 @@ class NodeReport(_Noun):
     measured_device_s: Seconds = Field(description="part of them that a sensor saw")
     measured_time_ratio: Ratio | None = Field(description="measured over held; null = it held no metered device")
     pue_ratio: float | None = Field(
-        ge=1.0, le=100.0, description="power usage effectiveness in the grams, never in joules; null = parts differ"
+        ge=1.0,
+        le=100.0,
+        description="power usage effectiveness in the grams, never in joules; null = it changed, or parts differ",
+    )
+    pue_changes: list[PueChange] = Field(
+        default=[], description="oldest first, where it was not the same throughout; empty = pue_ratio throughout"
     )
     zone: str | None = Field(description="grid zone; null = none, or several")
     devices: list[DeviceWords]
     factors: list[Factor]
+    factors_left_out: Count = Field(
+        default=0, description="older versions of factors that are not in here since they are too many"
+    )
+    providers: dict[str, list[str]] = Field(
+        default={}, description="of each zone the providers that price its joules, in the order of preference"
+    )
     intervals: Intervals | None = Field(description="null = nowhere kept, or, in a merged report, in its parts")
     missing: list[str] = Field(description="what is not in the figures, in words")
 

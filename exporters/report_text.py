@@ -1,18 +1,27 @@
 """A report for people: one line at the end of a run, or a page that also says what is not known and why."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from exporters.quantities import duration, grams, joules, moment, percent, plain, watt_hours
+from exporters.report_carbon import (
+    MOST_LINES,
+    emission_lines,
+    emissions_by_kind,
+    extra_lines,
+    kind_of,
+    settled_where_it_differs,
+    some,
+)
+from exporters.report_equivalents import equivalent_lines
 from exporters.report_errors import error_lines
+from exporters.report_sci import sci_lines
 
 Document = Mapping[str, Any]
 WIDTH = 92
 COMPONENTS = ("gpu", "cpu", "dram", "module", "platform")
 """In the order shown."""
-MOST_LINES = 20
-"""Of phases, nodes and factors so many are shown; all are in the JSON."""
 METHODS = {
     "counter": "measured by an energy counter",
     "integrated": "integrated from measured power",
@@ -35,11 +44,6 @@ RIGHTS = {
 COUNTS = ("steps", "tokens", "samples")
 
 
-def kind_of(method: str) -> str:
-    """Joules of one kind may be added: "" = measured, else estimated or simulated."""
-    return method if method in ("estimated", "simulated") else ""
-
-
 def by_kind(document: Document) -> dict[str, dict[str, float]]:
     """Joules by kind and component: what is measured, and the GPU, first."""
     kinds: dict[str, dict[str, float]] = {}
@@ -48,16 +52,6 @@ def by_kind(document: Document) -> dict[str, dict[str, float]]:
     ):
         components = kinds.setdefault(kind_of(part["method"]), {})
         components[part["component"]] = components.get(part["component"], 0.0) + part["energy_j"]
-    return kinds
-
-
-def emissions_by_kind(document: Document) -> dict[tuple[str, str], tuple[float, list[str]]]:
-    """Grams, and the qualities of their factors, by kind of energy and basis."""
-    kinds: dict[tuple[str, str], tuple[float, list[str]]] = {}
-    for part in document["emissions_g"]:
-        key = (kind_of(part["method"]), part["basis"])
-        emissions_g, qualities = kinds.get(key, (0.0, []))
-        kinds[key] = (emissions_g + part["emissions_g"], sorted({*qualities, part["quality"]}))
     return kinds
 
 
@@ -72,6 +66,7 @@ def summary_line(document: Document) -> str:
     for (kind, basis), (emissions_g, qualities) in emissions_by_kind(document).items():
         apart = f"{kind} " if kind else ""
         parts.append(f"{apart}{grams(emissions_g)} ({zones}, {' and '.join(qualities)}, {basis})")
+    parts += [f"settled {words}" for words in settled_where_it_differs(document)]
     if document["measured_time_ratio"] is not None:
         parts.append(f"{percent(document['measured_time_ratio'])} of the time {_seen(document)}")
     if document["progress"]["steps"] is not None:
@@ -113,7 +108,10 @@ def report_text(document: Document) -> str:
     sections = {
         "": _what(document),
         "Energy": _energy(document),
-        "CO2e": _emissions(document),
+        "CO2e": emission_lines(document),
+        "Beside the CO2e (figures of their own: never added to those grams or taken off them)": extra_lines(document),
+        "Software Carbon Intensity (SCI 1.1.0, ISO/IEC 21031:2024)": list(sci_lines(document)),
+        "As much CO2e as": list(equivalent_lines(document)),
         "Coverage": _coverage(document),
         "Errors (our own are tested; those of sensors take a meter to know)": error_lines(document),
         "Not included": [f"- {plain(words, 400)}" for words in document["missing"]],
@@ -154,7 +152,7 @@ def _what(document: Document) -> list[str]:
             ("project", plain(run["project"])),
             ("launcher", " ".join(plain(word) for word in (run["launcher"], run["job_id"]) if word)),
             ("tags", plain(tags, 400)),
-            ("nodes" if len(nodes) > 1 else "node", _some([plain(node) for node in nodes], ", ")),
+            ("nodes" if len(nodes) > 1 else "node", some([plain(node) for node in nodes], ", ")),
             ("devices", "; ".join(_devices(document))),
             ("start", moment(document["start_unix_s"])),
             ("end", ended),
@@ -163,11 +161,6 @@ def _what(document: Document) -> list[str]:
             ("written", f"{moment(document['written_at_unix_s'])} by trainwatt {plain(document['trainwatt'])}"),
         ]
     )
-
-
-def _some(words: Sequence[str], between: str) -> str:
-    more = [f"{len(words) - MOST_LINES} more"] if len(words) > MOST_LINES else []
-    return between.join([*words[:MOST_LINES], *more])
 
 
 def _devices(document: Document) -> list[str]:
@@ -249,39 +242,7 @@ def _of(part: float, whole: float) -> str:
     return f"{percent(min(1.0, part / whole)):>12}"
 
 
-# -- carbon, coverage, parts -----------------------------------------------------------------------------------------
-
-
-def _emissions(document: Document) -> list[str]:
-    lines = []
-    for (kind, basis), (emissions_g, qualities) in emissions_by_kind(document).items():
-        of = f"of {kind.upper()} energy" if kind else "of measured energy"
-        lines.append(f"{grams(emissions_g)} {of}; {basis} basis; intensity: {' and '.join(qualities)}")
-    if not lines:
-        lines.append("not known")
-    unpriced_j = document["unpriced_energy_j"]
-    if unpriced_j > 0.0:
-        lines.append(f"{joules(unpriced_j)} ({watt_hours(unpriced_j)}) have no grams")
-    pue = document["pue_ratio"]
-    if document["emissions_g"]:
-        lines.append("PUE: the nodes differ" if pue is None else f"PUE {pue:g}, in the grams only")
-        lines += _factors(document["factors"])
-    return lines
-
-
-def _factors(factors: Sequence[Mapping[str, Any]]) -> list[str]:
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for factor in factors:
-        key = tuple(plain(factor[name], 160) for name in ("zone", "provider", "quality", "basis", "signal", "detail"))
-        groups.setdefault(key, []).append(factor)
-    lines = []
-    for (zone, provider, quality, basis, signal, detail), group in groups.items():
-        values = {factor["grams_per_kilowatthour"] for factor in group}
-        low, high = min(values), max(values)
-        span = f"{low:.0f} g/kWh" if low == high else f"{low:.0f} to {high:.0f} g/kWh in {len(group)} slots"
-        lines.append(f"{zone}: {span}, {quality}, {basis}, {signal}; {provider}{f': {detail}' if detail else ''}")
-    hidden = [f"{len(lines) - MOST_LINES} more factors"] if len(lines) > MOST_LINES else []
-    return lines[:MOST_LINES] + hidden
+# -- coverage, parts --------------------------------------------------------------------------------------------------
 
 
 def _coverage(document: Document) -> list[str]:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from exporters.quantities import duration, grams, joules, plain
-from exporters.report_text import by_kind, emissions_by_kind
+from exporters.report_carbon import emissions_by_kind, settled_where_it_differs
+from exporters.report_text import by_kind
 
 HEADS = ("id", "name", "user", "state", "start (UTC)", "duration", "energy", "CO2e")
 UNKNOWN = "-"
@@ -25,6 +26,8 @@ def _row(summary: Mapping[str, Any]) -> tuple[str, ...]:
         f"{grams(emissions_g).removesuffix(' CO2e')} {kind} {'' if basis == 'lifecycle' else basis}".split()
         for (kind, basis), (emissions_g, _qualities) in emissions_by_kind(summary).items()
     ]
+    settled = [words.replace(" CO2e", "") for words in settled_where_it_differs(summary)]
+    live = " + ".join(" ".join(words) for words in emissions)
     return (
         plain(run["id"], 200),
         plain(run["name"], 24) or UNKNOWN,
@@ -33,5 +36,5 @@ def _row(summary: Mapping[str, Any]) -> tuple[str, ...]:
         f"{datetime.fromtimestamp(summary['start_unix_s'], UTC):%Y-%m-%d %H:%M:%S}",
         duration(summary["duration_s"]),
         " + ".join(energy) or UNKNOWN,
-        " + ".join(" ".join(words) for words in emissions) or UNKNOWN,
+        "; settled ".join([live or UNKNOWN, *([" + ".join(settled)] if settled else [])]),
     )

@@ -10,10 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
+from exporters.api import grid_document
 from exporters.report_document import unmetered
 from exporters.report_file import check_report, read_report, report_json, write_report
 from exporters.report_merge import merge
+from exporters.report_pricing import reprice
 from exporters.report_text import report_text
 from exporters.report_text import summary_line as summary
 from exporters.reports import Reports
@@ -23,20 +26,25 @@ from monitor.config import Settings
 from monitor.core.model import Device, LedgerState, Processes
 from monitor.ledger.ledger import Ledger, open_ledger
 from monitor.loop import Loop
-from monitor.runs import control, operations, processes
+from monitor.runs import control, grid_question, operations, processes
 from monitor.runs.membership import ProcessTable, Watcher
 from monitor.runs.privacy import filed_names, filed_under, shown_now, user_scope, user_shown
 from monitor.runs.registry import Registry
 from monitor.runs.run_operations import run_operations
 from monitor.sources.supervisor import Supervisor
-from monitor.wiring import Together, node_name, state_directory, wire
+from monitor.wiring import Together, Wiring, node_name, state_directory, wire
+
+if TYPE_CHECKING:
+    from monitor.feeding import Feeding
 
 __all__ = [
     "check_report",
+    "grid_document",
     "merge",
     "read_report",
     "report_json",
     "report_text",
+    "reprice",
     "runs_table",
     "summary",
     "write_report",
@@ -66,6 +74,8 @@ class Metering:
     registry: Registry
     reports: Reports
     ledger: Ledger
+    feeding: "Feeding | None" = None
+    """None where nothing is priced."""
 
 
 @contextmanager
@@ -114,6 +124,9 @@ def metering(
             user_of=user_shown(mode, salt),
             scope_of=user_scope(mode, salt),
         )
+        feeding = _feeding(wiring, ledger)
+        if feeding is not None:
+            stack.callback(feeding.close)
         registry.restore(ledger.runs, at=ledger.restored_at, same_boot=ledger.same_boot)
         if wiring.has_processes:
             source = processes.source(
@@ -129,12 +142,20 @@ def metering(
             ledger.first,
             supervisors=supervisors,
             runs=registry if wiring.simulated is None else Together(wiring.simulated, registry),
-            grid=wiring.grid,
+            grid=feeding.grid if feeding is not None else wiring.grid,
             now=clock.now,
             interval_s=settings.interval,
             keeper=ledger,
         )
-        reports = Reports(loop, history=ledger.history, node=node_name())
+        store = feeding.store if feeding is not None else None
+        reports = Reports(
+            loop,
+            history=ledger.history,
+            node=node_name(),
+            store=store,
+            providers=feeding.order if feeding else {},
+            settles_after_s=feeding.settles_after_s if feeding else {},
+        )
         watcher = Watcher(registry, table, on_end=loop.edge)
         handlers = operations.source_operations(supervisors) | run_operations(
             registry,
@@ -150,11 +171,15 @@ def metering(
             forget=ledger.forget,
             stop=stop_when_told,
         )
+        handlers |= grid_question.grid_operation(lambda: grid_document(loop.snapshot))
         answering = control.serving(settings.socket, handlers, background=(watcher.run,))
         if not patience_s:
             stack.enter_context(answering)
         threads = [supervisor.start(stop) for supervisor in supervisors]
         threads.append(loop.start(stop))
+        if feeding is not None:
+            threads += feeding.start(stop)
+            stack.callback(feeding.wake)
         stack.callback(_join, threads)
         stack.callback(loop.wake)
         for supervisor in supervisors:
@@ -166,7 +191,16 @@ def metering(
             for supervisor in supervisors:
                 supervisor.tried.wait(max(0.0, gone_at_s - time.monotonic()))
             stack.enter_context(answering)
-        yield Metering(loop, registry, reports, ledger)
+        yield Metering(loop, registry, reports, ledger, feeding)
+
+
+def _feeding(wiring: Wiring, ledger: Ledger) -> "Feeding | None":
+    """The grid's threads; None where no zone is set, so that there is nothing to price."""
+    if not (wiring.plans or wiring.policy.currency or wiring.is_relay):
+        return None
+    from monitor.feeding import Feeding
+
+    return Feeding(wiring, ledger.history, ledger.path)
 
 
 def _devices(loop: Loop, *, lists_processes: bool = True) -> list[Device]:
@@ -237,8 +271,10 @@ def running(settings: Settings) -> Iterator[Loop]:
                 parts.loop,
                 listener,
                 everything=settings.serves_everything,
-                history=parts.ledger.history,
-                node=node_name(),
+                reports=parts.reports,
+                store=parts.feeding.store if parts.feeding is not None else None,
+                wanted=parts.feeding.watch if parts.feeding is not None else None,
+                relay=settings.relay,
             )
         )
         yield parts.loop
@@ -256,8 +292,11 @@ def _say_what_is_missing(settings: Settings, loop: Loop) -> None:
         LOG.warning("these devices are SIMULATED (--mock): no number here was measured")
     elif not any(one.health.up for one in loop.supervisors if one.name != processes.NAME):
         LOG.warning("no sensor can be read on this machine: nothing is measured; try --mock for a simulated one")
-    if loop.snapshot.policy.zone is None:
+    policy = loop.snapshot.policy
+    if policy.zone is None:
         LOG.info("no grid zone is set: grams are absent; set one with --zone, such as --zone DE")
+    else:
+        LOG.info("grid zone %s: %s", policy.zone, policy.zone_found)
 
 
 # -- the daemon of one run -------------------------------------------------------------------------------------------

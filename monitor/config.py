@@ -1,28 +1,19 @@
-"""Every setting, once: name, default, unit and help. Defaults < file < TRAINWATT_* environment < flags."""
+"""Every setting, once: name, default, unit and help. `monitor.layers` puts them together."""
 
-import difflib
 import ipaddress
-import os
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from monitor.errors import UsageError
+from monitor import tables
 
 ENV_PREFIX = "TRAINWATT_"
-RESERVED_ENVIRONMENT = frozenset({"TRAINWATT_RUN", "TRAINWATT_SOCKET", "TRAINWATT_TRACEBACK"})
-"""Names that mean something else than a setting: the id a job was given, and where its files are."""
 SHORTEST_INTERVAL_S = 0.1
 LONGEST_INTERVAL_S = 60.0
-
-
-TABLES = {"privacy": ("user", "salt")}
-"""Tables of the file; [privacy] user is the setting privacy_user."""
 
 
 class UserPrivacy(StrEnum):
@@ -37,6 +28,25 @@ def _host_and_port(text: str) -> str:
     host, colon, port = text.rpartition(":")
     if not (colon and host and port.isdigit() and int(port) < 2**16):
         raise ValueError("expected HOST:PORT, such as 127.0.0.1:9595 or [::1]:9595")
+    return text
+
+
+def _providers(value: Any) -> Any:
+    """Names of providers in order: a list, or text with commas; or a table of such lists by grid zone."""
+    if isinstance(value, Mapping):
+        return {str(zone): _providers(names) for zone, names in value.items()}
+    if isinstance(value, str):
+        value = [] if value.strip().lower() == "none" else [name.strip() for name in value.split(",")]
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
+        raise ValueError("expected names such as electricitymaps,neso, or none")
+    return tuple(value)
+
+
+def _region(text: str | None) -> str | None:
+    if text is not None and not all(text.partition(":")):
+        raise ValueError("expected PROVIDER:REGION, such as aws:us-east-1")
     return text
 
 
@@ -56,6 +66,50 @@ class Settings(BaseSettings):
         None, description="simulate devices: a scenario (training), or a file of `trainwatt record`"
     )
     zone: str | None = Field(None, description="grid zone of this machine, such as DE, FR or EGRID-CAMX; sets grams")
+    cloud_region: Annotated[str | None, AfterValidator(_region)] = Field(
+        None,
+        description="PROVIDER:REGION that this machine is in, such as aws:us-east-1; tells the zone unless it is set",
+    )
+    cloud_metadata: bool = Field(
+        False,  # noqa: FBT003  (the default)
+        description="ask the cloud's metadata service (a link-local address) for the region where neither is set",
+    )
+    device_zones: dict[str, str] = Field(
+        default_factory=dict, description="zones of devices that are fed from another grid, by device id"
+    )
+    feeds: Annotated[tuple[str, ...] | dict[str, tuple[str, ...]] | None, NoDecode, BeforeValidator(_providers)] = (
+        Field(
+            None,
+            description="providers of live carbon intensity to ask, in order, or none; in the file also a table by "
+            "zone; unless given, those that know the zone and need no key, and those with an account",
+        )
+    )
+    feed: dict[str, tables.FeedTable] = Field(
+        default_factory=dict,
+        description="accounts of providers: [feed.NAME] with key_file, key, user, password_file, base_url; in the "
+        "environment TRAINWATT_FEED_NAME_KEY and so on",
+    )
+    relay: bool = Field(
+        False,  # noqa: FBT003  (the default)
+        description="answer other trainwatts' questions for intensities, also beyond loopback",
+    )
+    price: tables.PriceTable | None = Field(
+        None, description="what electricity costs: [price] with currency, and flat, times and timezone, or file"
+    )
+    embodied: dict[str, tables.EmbodiedTable] = Field(
+        default_factory=dict,
+        description="what making devices emitted: [embodied.ID] or [embodied.COMPONENT] with kilograms and years",
+    )
+    market_intensity: float | None = Field(
+        None,
+        ge=0.0,
+        le=2500.0,
+        allow_inf_nan=False,
+        description="grams per kWh of the site's contracts (market-based), counted beside the grid's",
+    )
+    water_liters_per_kilowatthour: float | None = Field(
+        None, ge=0.0, le=1000.0, allow_inf_nan=False, description="water of the site, counted with a run's energy"
+    )
     interval: float = Field(
         1.0,
         ge=SHORTEST_INTERVAL_S,
@@ -136,82 +190,3 @@ class Settings(BaseSettings):
     def listen_port(self) -> int:
         """Port part of `listen`."""
         return int(self.listen.rpartition(":")[2])
-
-
-class Loaded:
-    """Settings, where each value came from, and what was odd on the way."""
-
-    def __init__(self, settings: Settings, origins: Mapping[str, str], warnings: Iterable[str]) -> None:
-        self.settings = settings
-        self.origins = dict(origins)
-        self.warnings = tuple(warnings)
-
-
-def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
-    """Put the settings together. `flags` holds what was given on the command line; None = not given.
-
-    Raises UsageError with one line: which value is wrong, where it stands, and what is expected.
-    """
-    layers: list[tuple[str, Mapping[str, Any]]] = [
-        ("environment", EnvSettingsSource(Settings)()),
-        ("flag", {name: value for name, value in flags.items() if value is not None}),
-    ]
-    if file is not None:
-        layers.insert(0, (f"file {file}", _read(file)))
-    merged: dict[str, Any] = {}
-    origins = dict.fromkeys(Settings.model_fields, "default")
-    for origin, layer in layers:
-        merged |= layer
-        origins |= dict.fromkeys(layer, origin)
-    try:
-        settings = Settings(**merged)
-    except ValidationError as error:
-        raise UsageError(_explain(error, origins)) from error
-    return Loaded(settings, origins, _unknown_names(os.environ))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration file {file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not a TOML file: {error}") from error
-    in_tables = {f"{table}.{key}": f"{table}_{key}" for table, keys in TABLES.items() for key in keys}
-    known = {name: name for name in Settings.model_fields if name not in in_tables.values()} | in_tables
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in TABLES and not isinstance(value, dict):
-            raise UsageError(f"{file}: {key} is a table: write [{key}], and below it {' and '.join(TABLES[key])}")
-        flat |= {f"{key}.{inner}": one for inner, one in value.items()} if key in TABLES else {key: value}
-    for key in flat:
-        if key not in known:
-            raise UsageError(f"{file}: unknown key {key!r}{_near(key, known)}")
-    return {known[key]: value for key, value in flat.items()}
-
-
-def _variable(name: str) -> str:
-    return ENV_PREFIX + name.upper()
-
-
-def _unknown_names(environ: Mapping[str, str]) -> list[str]:
-    """Clusters inject such names, so an unknown one is worth a warning, not an error."""
-    known = {_variable(name) for name in Settings.model_fields} | RESERVED_ENVIRONMENT
-    return [
-        f"{name} in the environment is no setting of trainwatt{_near(name, known)}"
-        for name in sorted(environ)
-        if name.startswith(ENV_PREFIX) and name not in known
-    ]
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    first = error.errors()[0]
-    name = str(first["loc"][0])
-    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    given = "(hidden)" if Settings.model_fields[name].annotation is SecretStr else repr(first["input"])
-    return f"{name} = {given} ({origins.get(name, 'flag')}): expected {expected.removeprefix('expected ')}"

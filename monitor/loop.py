@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from monitor import clock
 from monitor.core import fold
-from monitor.core.model import Instant, LedgerHealth, Sample
+from monitor.core.model import Instant, LedgerHealth, Processes, ReadFailure, Reading, Sample, SourceHealth, Usage
 from monitor.core.ports import Grid, Keeper, Now, Runs
 from monitor.core.snapshot import RunTotals, Snapshot
 from monitor.sources.supervisor import Supervisor
@@ -128,7 +128,7 @@ class Loop:
     def turn(self, late_ticks: int = 0, waiting: Sequence[Future[Snapshot]] = ()) -> Snapshot:
         """Take one sample, fold it, hand it on. Who waits gets the snapshot once it is published."""
         sample = self._observe(late_ticks)
-        before = self._seeded({run.id for run in sample.runs.runs})
+        before = self._seeded(sample) if self._seeds else self.head
         head = self.head = fold.step(before, sample)
         _warn_of_disagreement(before, head)
         if waiting:
@@ -147,8 +147,9 @@ class Loop:
             self._show(head)
         return head
 
-    def _seeded(self, shown: set[str]) -> Snapshot:
+    def _seeded(self, sample: Sample) -> Snapshot:
         """The head, with the totals of runs that come back in this very turn: earlier ones the fold would drop."""
+        shown = {run.id for run in sample.runs.runs}
         with self._orders:
             seeds = [totals for totals in self._seeds if totals.run.id in shown]
             self._seeds = [totals for totals in self._seeds if totals.run.id not in shown]
@@ -156,18 +157,29 @@ class Loop:
         return replace(self.head, runs=MappingProxyType({**self.head.runs, **fresh})) if fresh else self.head
 
     def _observe(self, late_ticks: int) -> Sample:
-        drained = [supervisor.drain() for supervisor in self.supervisors]
-        readouts = [readout for said, _health in drained for readout in said]
+        readings: list[Reading] = []
+        failures: list[ReadFailure] = []
+        processes: list[Processes] = []
+        usages: list[Usage] = []
+        sources: list[SourceHealth] = []
+        for supervisor in self.supervisors:
+            said, health = supervisor.drain()
+            sources.append(health)
+            for readout in said:
+                readings += readout.readings
+                failures += readout.failures
+                processes += readout.processes
+                usages += readout.usages
         at = self._now()
         return Sample(
             at=at,
-            readings=tuple(reading for readout in readouts for reading in readout.readings),
-            failures=tuple(failure for readout in readouts for failure in readout.failures),
-            processes=tuple(processes for readout in readouts for processes in readout.processes),
-            usages=tuple(usage for readout in readouts for usage in readout.usages),
+            readings=tuple(readings),
+            failures=tuple(failures),
+            processes=tuple(processes),
+            usages=tuple(usages),
             runs=self._runs.runs(at),
             intensities=self._grid.intensities(at),
-            sources=tuple(health for _said, health in drained),
+            sources=tuple(sources),
             ledger=self._keeper.health(at) if self._keeper is not None else LedgerHealth(),
             late_ticks=late_ticks,
         )
@@ -229,7 +241,9 @@ def _warn_of_disagreement(before: Snapshot, after: Snapshot) -> None:
     """Say so once when a device's counter and its power sensor begin to tell different stories."""
     for device_id, entry in after.devices.items():
         known = before.devices.get(device_id)
-        if known is not None and entry.crosscheck.disagrees and not known.crosscheck.disagrees:
+        if known is None or entry.crosscheck.ratio is known.crosscheck.ratio:
+            continue  # but for one turn in a minute
+        if entry.crosscheck.disagrees and not known.crosscheck.disagrees:
             LOG.warning(
                 "%s: its energy counter says %.2f of what its power sensor says: one of them is at fault; "
                 "compare with a meter before you believe either",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 
 from monitor import __version__, rows
+from monitor.core.model import Signal
 from monitor.core.snapshot import Snapshot
 
 PREFIX = "trainwatt_"
@@ -327,6 +328,96 @@ RUN_PROGRESS = Metric(
     rows=rows.per_run(lambda entry: entry.run.progress.done_ratio),
     help="How much of its work the run says it has done.",
 )
+RUN_SETTLED_EMISSIONS = Metric(
+    stem="run_settled_emissions",
+    unit="grams",
+    type=Type.GAUGE,
+    labels=(*_RUN, "basis"),
+    rows=rows.run_settled,
+    help="CO2e of the run on this node, priced again with what is known by now; may rise and fall. Never add bases.",
+)
+RUN_SETTLED = Metric(
+    stem="run_settled",
+    unit="ratio",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.run_settled_ratio,
+    help="Share of the run's energy whose price can change no more.",
+)
+RUN_MARGINAL_EMISSIONS = Metric(
+    stem="run_marginal_emissions",
+    unit="grams",
+    type=Type.COUNTER,
+    labels=_RUN,
+    rows=rows.run_extra(
+        lambda entry: entry.extras.marginal_g,
+        lambda snapshot: any(slot.signal is Signal.MARGINAL for slot in snapshot.intensities),
+    ),
+    help="Live CO2e by the marginal intensity, where a feed tells it: for shifting load, never for accounting.",
+)
+RUN_EMBODIED_EMISSIONS = Metric(
+    stem="run_embodied_emissions",
+    unit="grams",
+    type=Type.COUNTER,
+    labels=_RUN,
+    rows=rows.run_extra(lambda entry: entry.extras.embodied_g, lambda snapshot: snapshot.policy.embodied_g_per_s),
+    help="The run's part, by reserved time, of the CO2e that making its devices emitted, by the kilograms and lifetime "
+    "that were given. Part of no other figure.",
+)
+RUN_MARKET_EMISSIONS = Metric(
+    stem="run_market_emissions",
+    unit="grams",
+    type=Type.COUNTER,
+    labels=_RUN,
+    rows=rows.run_extra(
+        lambda entry: entry.extras.market_g,
+        lambda snapshot: snapshot.policy.market_grams_per_kilowatthour is not None,
+    ),
+    help="CO2e by the factor of the site's contracts: beside the location-based grams, never instead of them.",
+)
+RUN_COST = Metric(
+    stem="run_cost",
+    type=Type.COUNTER,
+    labels=(*_RUN, "currency"),
+    rows=rows.run_cost,
+    help="Energy x PUE x price of electricity when it was used; absent where no price was given.",
+)
+RUN_WATER = Metric(
+    stem="run_water",
+    unit="liters",
+    type=Type.COUNTER,
+    labels=_RUN,
+    rows=rows.run_extra(
+        lambda entry: entry.extras.water_l,
+        lambda snapshot: snapshot.policy.water_liters_per_kilowatthour is not None,
+    ),
+    help="Energy x the water usage effectiveness that was given, in liters.",
+)
+RUN_FORECAST_ENERGY = Metric(
+    stem="run_forecast_energy",
+    unit="joules",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.projected(lambda projection: projection.energy_j),
+    help="Energy of the run at its end, if it goes on at its mean pace and power; for runs that tell their progress.",
+)
+RUN_FORECAST_EMISSIONS = Metric(
+    stem="run_forecast_emissions",
+    unit="grams",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.projected(lambda projection: projection.emissions_g),
+    help="CO2e of the run at its end, by what is expected of the grid where its provider has a forecast, else by the "
+    "intensity of now.",
+)
+RUN_FORECAST_END = Metric(
+    stem="run_forecast_end_timestamp",
+    unit="seconds",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.projected(lambda projection: projection.end_wall_s),
+    help="Unix time at which the run ends, if it goes on at its mean pace.",
+)
 RUN_INFO = Metric(
     stem="run",
     type=Type.INFO,
@@ -375,7 +466,7 @@ GRID_INTENSITY = Metric(
     type=Type.GAUGE,
     labels=("grid_zone", "signal"),
     rows=rows.grid_intensity,
-    help="Carbon intensity of the grid in grams of CO2e per kilowatt-hour.",
+    help="Carbon intensity that energy used now is priced with, in grams of CO2e per kilowatt-hour.",
 )
 GRID_INTENSITY_INFO = Metric(
     stem="grid_intensity",
@@ -390,7 +481,61 @@ GRID_VALID_UNTIL = Metric(
     type=Type.GAUGE,
     labels=("grid_zone", "signal"),
     rows=rows.grid_valid_until,
-    help="Unix time at which the slot of the intensity ends; absent for a yearly value.",
+    help="Unix time of the end of the interval that the intensity in use was made for: a feed that stands still or is "
+    "away falls behind. Absent for a yearly value.",
+)
+GRID_FORECAST = Metric(
+    stem="grid_forecast_intensity",
+    unit="grams_per_kilowatthour",
+    type=Type.GAUGE,
+    labels=("grid_zone", "hours"),
+    rows=rows.grid_forecast,
+    help="Intensity that the provider expects so many hours from now.",
+)
+GRID_FORECAST_ERROR = Metric(
+    stem="grid_forecast_error",
+    unit="ratio",
+    type=Type.GAUGE,
+    labels=("grid_zone",),
+    rows=rows.grid_forecast_error,
+    help="Mean absolute error of the provider's last forecasts over the mean of what came.",
+)
+GRID_REVISIONS = Metric(
+    stem="grid_revisions",
+    type=Type.COUNTER,
+    labels=("grid_zone",),
+    rows=rows.grid_revisions,
+    help="Values that a provider changed after the fact.",
+)
+GRID_FETCH_FAILURES = Metric(
+    stem="grid_fetch_failures",
+    type=Type.COUNTER,
+    labels=("provider", "reason"),
+    rows=rows.grid_failures,
+    help="Questions to a provider of intensities that gave no value, and values that were refused, by reason.",
+)
+GRID_FETCH_LAST_SUCCESS = Metric(
+    stem="grid_fetch_last_success_timestamp",
+    unit="seconds",
+    type=Type.GAUGE,
+    labels=("provider",),
+    rows=rows.grid_last_success,
+    help="Unix time of the provider's last good answer; its age says nothing of the age of its values.",
+)
+ELECTRICITY_PRICE = Metric(
+    stem="electricity_price",
+    unit="per_kilowatthour",
+    type=Type.GAUGE,
+    labels=("currency",),
+    rows=rows.price,
+    help="What a kilowatt-hour costs now; absent where no price was given.",
+)
+MARKET_INTENSITY = Metric(
+    stem="market_intensity",
+    unit="grams_per_kilowatthour",
+    type=Type.GAUGE,
+    rows=rows.single(lambda snapshot: snapshot.policy.market_grams_per_kilowatthour),
+    help="Factor of the site's contracts, as it was given (GHG Protocol Scope 2, market-based).",
 )
 PUE = Metric(
     stem="pue",

@@ -3,8 +3,12 @@
 import math
 from collections.abc import Callable, Iterator
 
-from monitor.core.model import SourceHealth
-from monitor.core.snapshot import DeviceTotals, RunTotals, Snapshot
+from monitor.core.carbon import in_use, told_until_s
+from monitor.core.model import Intensity, Signal, SourceHealth
+from monitor.core.snapshot import DeviceTotals, Projection, RunTotals, Snapshot
+
+FORECAST_HOURS = (1, 3, 6, 12, 24, 48)
+"""So far ahead the expected intensity is exported."""
 
 Rows = Iterator[tuple[tuple[str, ...], float]]
 """Label values, in the order of the metric's labels, and the value."""
@@ -133,8 +137,10 @@ def run_emissions(snapshot: Snapshot) -> Rows:
 
 def run_info(snapshot: Snapshot) -> Rows:
     """One row a run."""
-    for entry in snapshot.runs.values():
-        run = entry.run
+    runs = [entry.run for entry in snapshot.runs.values()]
+    # Those that ended a while ago keep their words as long as their figures may still change.
+    runs += [one.run for key, one in snapshot.grid.settled.items() if one.run is not None and key not in snapshot.runs]
+    for run in runs:
         yield (run.id, snapshot.ledger_id, run.name, run.user, run.project, run.launcher, run.job_id), 1.0
 
 
@@ -146,23 +152,129 @@ def run_devices(snapshot: Snapshot) -> Rows:
                 yield (entry.run.id, snapshot.ledger_id, device_id), 1.0
 
 
+def run_settled(snapshot: Snapshot) -> Rows:
+    """One row a run and basis."""
+    for run_id, settled in snapshot.grid.settled.items():
+        for basis, emissions_g in settled.emissions_g.items():
+            yield (run_id, snapshot.ledger_id, basis), emissions_g
+
+
+def run_settled_ratio(snapshot: Snapshot) -> Rows:
+    """One row a run that has been priced again."""
+    for run_id, settled in snapshot.grid.settled.items():
+        yield (run_id, snapshot.ledger_id), settled.final_ratio
+
+
+def run_cost(snapshot: Snapshot) -> Rows:
+    """One row a run, where electricity has a price."""
+    currency = snapshot.policy.currency
+    if currency:
+        for entry in snapshot.runs.values():
+            yield (entry.run.id, snapshot.ledger_id, currency), entry.extras.cost
+
+
+def run_extra(
+    value: Callable[[RunTotals], float], is_counted: Callable[[Snapshot], object]
+) -> Callable[[Snapshot], Rows]:
+    """One row a run, where the daemon was told what to count it with: absent, not 0, where it was not."""
+
+    def rows(snapshot: Snapshot) -> Rows:
+        if is_counted(snapshot):
+            for entry in snapshot.runs.values():
+                yield (entry.run.id, snapshot.ledger_id), value(entry)
+
+    return rows
+
+
+def projected(value: Callable[[Projection], float | None]) -> Callable[[Snapshot], Rows]:
+    """One row a run of which it is known how far it is."""
+
+    def rows(snapshot: Snapshot) -> Rows:
+        for run_id, projection in snapshot.projections.items():
+            shown = value(projection)
+            if shown is not None:
+                yield (run_id, snapshot.ledger_id), shown
+
+    return rows
+
+
+def price(snapshot: Snapshot) -> Rows:
+    """What a kilowatt-hour costs now."""
+    if snapshot.at is None:
+        return
+    now_s = snapshot.at.wall_s
+    for rate in snapshot.grid.rates:
+        if rate.valid_from_s <= now_s < rate.valid_until_s:
+            yield (snapshot.policy.currency,), rate.amount
+
+
 def grid_intensity(snapshot: Snapshot) -> Rows:
     """One row a zone and signal."""
-    for slot in snapshot.intensities:
+    for slot in _in_use(snapshot):
         yield (slot.zone, slot.signal), slot.grams_per_kilowatthour
 
 
 def grid_info(snapshot: Snapshot) -> Rows:
     """One row a zone, signal and provenance."""
-    for slot in snapshot.intensities:
+    for slot in _in_use(snapshot):
         yield (slot.zone, slot.signal, slot.provider, slot.basis, slot.quality), 1.0
 
 
 def grid_valid_until(snapshot: Snapshot) -> Rows:
-    """One row a slot that ends."""
-    for slot in snapshot.intensities:
-        if math.isfinite(slot.valid_until_s):
-            yield (slot.zone, slot.signal), slot.valid_until_s
+    """One row a zone and signal whose value is of an interval that ends."""
+    for slot in _in_use(snapshot):
+        until_s = told_until_s(slot)
+        if math.isfinite(until_s):
+            yield (slot.zone, slot.signal), until_s
+
+
+def _in_use(snapshot: Snapshot) -> list[Intensity]:
+    return in_use(snapshot.intensities, snapshot.at.wall_s) if snapshot.at is not None else []
+
+
+def grid_forecast(snapshot: Snapshot) -> Rows:
+    """One row a zone and number of hours from now for which something is expected."""
+    if snapshot.at is None:
+        return
+    for outlook in snapshot.grid.outlooks:
+        if outlook.signal is not Signal.AVERAGE:
+            continue
+        for hours in FORECAST_HOURS:
+            then_s = snapshot.at.wall_s + hours * 3600.0
+            for slot in outlook.slots:
+                if slot.valid_from_s <= then_s < slot.valid_until_s:
+                    yield (outlook.zone, str(hours)), slot.amount
+
+
+def grid_forecast_error(snapshot: Snapshot) -> Rows:
+    """One row a zone whose forecasts have been compared with what came."""
+    for outlook in snapshot.grid.outlooks:
+        if outlook.signal is Signal.AVERAGE and outlook.error_ratio is not None:
+            yield (outlook.zone,), outlook.error_ratio
+
+
+def grid_revisions(snapshot: Snapshot) -> Rows:
+    """One row a zone."""
+    for zone, count in snapshot.grid.revisions.items():
+        yield (zone,), float(count)
+
+
+def grid_failures(snapshot: Snapshot) -> Rows:
+    """One row a provider and reason, all its zones together."""
+    counts: dict[tuple[str, ...], float] = {}
+    for feed in snapshot.grid.feeds:
+        for reason, count in feed.failures:
+            counts[feed.provider, reason] = counts.get((feed.provider, reason), 0.0) + count
+    yield from counts.items()
+
+
+def grid_last_success(snapshot: Snapshot) -> Rows:
+    """One row a provider that has answered."""
+    newest: dict[tuple[str, ...], float] = {}
+    for feed in snapshot.grid.feeds:
+        if feed.last_success_s is not None:
+            newest[feed.provider,] = max(newest.get((feed.provider,), 0.0), feed.last_success_s)
+    yield from newest.items()
 
 
 def per_source(value: Callable[[SourceHealth], float | None]) -> Callable[[Snapshot], Rows]:

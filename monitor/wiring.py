@@ -2,16 +2,25 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from monitor import clock
 from monitor.config import Settings
-from monitor.core.model import Instant, RunBook
+from monitor.core.model import Instant, Intensity, RunBook
 from monitor.core.ports import Now, Runs, Source
+from monitor.core.pricing import embodied_g_per_s
 from monitor.core.snapshot import Policy
-from monitor.grid import static
+from monitor.errors import UsageError
+from monitor.grid import metadata, static, zones
+from monitor.grid.feed import Account, Feed
+from monitor.grid.options import nearest
+from monitor.grid.prices import Prices, prices
+from monitor.secret_files import read_secret
+from monitor.tables import FeedTable
 
 STALE_AFTER_TURNS = 3
 SHORTEST_STALE_S = 5.0
@@ -43,20 +52,55 @@ class Wiring:
 
     sources: Sequence[Source]
     simulated: Runs | None
+    zone: str | None
+    """Of the node; `policy.zone_found` says how it was found."""
+    plans: Mapping[str, Sequence[Feed]]
+    """Providers of each zone of the node, in order; none where only the yearly value is known."""
+    plan_of: Callable[[str], Sequence[Feed]]
+    """Providers of any zone, for those who ask this machine as a relay. Raises UsageError: there is no such zone."""
+    statics: Mapping[str, Intensity]
+    """Yearly value of each zone of the node."""
+    rates: Prices
     grid: static.StaticGrid
+    """The yearly values alone, for where there is no feed to ask."""
     policy: Policy
     has_processes: bool
     """Whether the devices are this machine's, so that its processes are those that use them."""
+    is_relay: bool = False
+    """Whether it answers other trainwatts."""
+
+    @property
+    def needs_feeding(self) -> bool:
+        """Whether there is anything to look after: a zone to price, a price of electricity, others who ask."""
+        return bool(self.statics or self.policy.currency or self.is_relay)
 
 
-def wire(settings: Settings, *, now: Now = clock.now) -> Wiring:
-    """Build the parts. Nothing is opened yet. Raises UsageError for settings that cannot be meant."""
-    zone = static.resolve_zone(settings.zone) if settings.zone is not None else None
+def wire(settings: Settings, *, now: Now = clock.now, services: metadata.Services | None = None) -> Wiring:
+    """Build the parts. Nothing is opened yet, and nobody asked but the cloud's metadata service where that is allowed.
+
+    Raises UsageError for settings that cannot be meant.
+    """
+    place = zones.locate(settings.zone, settings.cloud_region, _metadata(settings, services))
+    of_devices = zones.device_zones(settings.device_zones)
+    all_zones = list(dict.fromkeys([*([place.zone] if place.zone else []), *of_devices.values()]))
+    plan_of = _plans(settings)
+    statics = {
+        zone: static.intensity(zone, cloud_region=place.cloud_region if zone == place.zone else "")
+        for zone in all_zones
+    }
     sources, simulated = _sources(settings, now)
     has_processes = settings.mock is None
     policy = Policy(
         pue_ratio=settings.pue,
-        zone=zone,
+        zone=place.zone,
+        zone_found=place.found,
+        zones=of_devices,
+        embodied_g_per_s={
+            name: embodied_g_per_s(table.kilograms, table.years) for name, table in settings.embodied.items()
+        },
+        market_grams_per_kilowatthour=settings.market_intensity,
+        water_liters_per_kilowatthour=settings.water_liters_per_kilowatthour,
+        currency=settings.price.currency if settings.price is not None else "",
         stale_after_s=max(SHORTEST_STALE_S, STALE_AFTER_TURNS * settings.interval),
         owner_wait_s=LONGEST_WAIT_S if has_processes else 0.0,
         usage_wait_s=LONGEST_WAIT_S if has_processes else 0.0,
@@ -64,10 +108,68 @@ def wire(settings: Settings, *, now: Now = clock.now) -> Wiring:
     return Wiring(
         sources=sources,
         simulated=simulated,
-        grid=static.StaticGrid(zone),
+        zone=place.zone,
+        plans={zone: plan_of(zone) for zone in all_zones},
+        plan_of=plan_of,
+        statics=statics,
+        rates=prices(settings.price),
+        grid=static.StaticGrid(None, tuple(statics.values())),
         policy=policy,
         has_processes=has_processes,
+        is_relay=settings.relay,
     )
+
+
+def _metadata(settings: Settings, services: metadata.Services | None) -> Callable[[], str | None] | None:
+    if not settings.cloud_metadata:
+        return None
+    return lambda: metadata.region(services or metadata.Services())
+
+
+def _plans(settings: Settings) -> Callable[[str], Sequence[Feed]]:
+    """Providers of a zone. Raises UsageError here for accounts and names that cannot be meant."""
+    if settings.feeds == ():
+        return lambda _zone: ()
+    from monitor.grid import providers
+
+    known = providers.known()
+    for name in settings.feed:
+        if name not in known:
+            raise UsageError(f"feed.{name}: there is no such provider{nearest(name, known)}; there is: {_list(known)}")
+    accounts = {name: account(table) for name, table in settings.feed.items()}
+    feeds = settings.feeds
+    by_zone = {static.resolve_zone(zone): names for zone, names in feeds.items()} if isinstance(feeds, dict) else {}
+    of_all = None if isinstance(feeds, dict) else feeds
+
+    def plan_of(zone: str) -> Sequence[Feed]:
+        known_zone = static.resolve_zone(zone)
+        return providers.for_zone(known_zone, accounts, by_zone.get(known_zone, of_all), makes=known)
+
+    return plan_of
+
+
+def account(table: FeedTable) -> Account:
+    """What the settings say of a provider, its secrets read. Raises UsageError: a file that others may read."""
+    options = {
+        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in table.options.items()
+    }
+    return Account(
+        base_url=table.base_url,
+        key=_secret(table.key, table.key_file),
+        user=table.user,
+        password=_secret(table.password, table.password_file),
+        options=options,
+    )
+
+
+def _secret(given: SecretStr | None, file: Path | None) -> str:
+    if file is not None:
+        return read_secret(file)
+    return given.get_secret_value() if given is not None else ""
+
+
+def _list(names: Mapping[str, object]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _sources(settings: Settings, now: Now) -> tuple[Sequence[Source], Runs | None]:

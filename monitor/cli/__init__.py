@@ -16,6 +16,7 @@ VERBS = {
     "runs": "List the runs that the daemon knows: who, since when, how much.",
     "report": "Tell what a run used, from the daemon or from report files of its nodes, merged.",
     "forget": "Erase a run, or the runs of a user, from the ledger.",
+    "grid": "Tell how clean the electricity is now, what is expected, and when to start.",
     "record": "Write down what the sensors answer, for a replay with --mock FILE.",
     "config": "Show every setting and where it came from.",
     "release": "Close a source, such as nvml, so that its driver can be changed.",

@@ -1,11 +1,14 @@
 """`trainwatt config`: each value and where it came from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 from monitor.cli.options import PLACEHOLDERS, load_settings, settings_flags
+from monitor.tables import FeedTable
 
 
 @click.command()
@@ -24,4 +27,15 @@ def config(config: Path | None, **flags: Any) -> None:
 
 
 def _shown(value: object) -> str:
-    return "-" if value is None else str(value)
+    if value is None or value == {}:
+        return "-"
+    if value == ():
+        return "none"
+    if isinstance(value, FeedTable):
+        return value.shown()
+    if isinstance(value, BaseModel):
+        given = value.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+        return ", ".join(f"{name} {one}" for name, one in given.items())
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_shown(one)}" for name, one in value.items())
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

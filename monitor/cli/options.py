@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from monitor.config import Loaded, Settings, load
+from monitor.config import Settings
+from monitor.layers import Loaded, load
 
 Command = Callable[..., Any]
 
@@ -16,8 +17,14 @@ PLACEHOLDERS = {
     "expose": "",
     "mock": "[SCENARIO|FILE]",
     "zone": "ZONE",
+    "cloud_region": "PROVIDER:REGION",
+    "cloud_metadata": "",
+    "feeds": "NAME,...|none",
+    "relay": "",
     "interval": "SECONDS",
     "pue": "RATIO",
+    "market_intensity": "GRAMS",
+    "water_liters_per_kilowatthour": "LITERS",
     "sysfs": "DIR",
     "procfs": "DIR",
     "estimate_cpu_tdp": "WATTS",

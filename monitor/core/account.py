@@ -1,17 +1,20 @@
 """What one turn books: joules and grams of runs, of projects and of the node, and every share for the ledger."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import add
 from types import MappingProxyType
 
-from monitor.core.attribution import Share
-from monitor.core.carbon import grams_of, price
-from monitor.core.model import Component, Device, Method, Run, Sample, Signal
+from monitor.core.attribution import COMMON, Share, ShareKind
+from monitor.core.model import Component, Device, Method, Run, Sample
+from monitor.core.pricing import Prices
 from monitor.core.runcount import RunCount
 from monitor.core.snapshot import (
     MOST_PROJECTS,
     NO_PROJECT,
     OTHER_PROJECTS,
     EmissionsKey,
+    Extras,
     Interval,
     NodeEnergyKey,
     ProjectTotals,
@@ -30,13 +33,7 @@ class Account:
         self._before = before
         self._runs = runs
         self._projects: dict[str, tuple[dict[NodeEnergyKey, float], dict[EmissionsKey, float]]] = {}
-        self._zone = before.policy.zone or ""
-        self._pue_ratio = before.policy.pue_ratio
-        self._slots = [
-            slot for slot in sample.intensities if slot.zone == before.policy.zone and slot.signal is Signal.AVERAGE
-        ]
-        self._flat = self._slots[0] if len(self._slots) == 1 and self._slots[0].is_for_ever else None
-        """The one slot that holds at any time, such as a yearly value: then there is nothing to cut."""
+        self._prices = Prices(before.policy, sample)
 
     def count(self, run_id: str) -> RunCount:
         """The sums of one run."""
@@ -45,19 +42,30 @@ class Account:
             count = self.counts[run_id] = RunCount(self._before.runs.get(run_id))
         return count
 
-    def charge_node(self, energy_j: float, method: Method, start_wall_s: float, end_wall_s: float) -> None:
+    def charge_node(
+        self, device: Device, energy_j: float, method: Method, start_wall_s: float, end_wall_s: float
+    ) -> None:
         """Price what the node used, whoever it was."""
-        self.node_unpriced_j += self.price(energy_j, start_wall_s, end_wall_s, method, self.node_emissions_g)
+        self.node_unpriced_j += self.price(device, energy_j, start_wall_s, end_wall_s, method, self.node_emissions_g)
+
+    def reserve(self, run_id: str, device: Device, span_s: float) -> None:
+        """A run had a device, or its part of it, for so long without joules to book for that time."""
+        if self._prices.has_extras:
+            self._count_beside(self.count(run_id), device, 0.0, 0.0, 0.0, span_s)
 
     def book(self, device: Device, shares: Iterable[Share]) -> float:
         """Give runs and nobody their joules, which the node was charged for before; return those of the runs."""
         attributed_j = 0.0
+        if self._prices.has_extras:
+            shares = list(shares)
+            self._count_shares_beside(device, shares)
         for share in shares:
             if share.kind is not None:
                 attributed_j += share.energy_j
                 span = share.span
                 count, project_g = self._give(device, share)
                 count.unpriced_j += self.price(
+                    device,
                     share.energy_j,
                     span.start_mono_s + span.wall_offset_s,
                     span.end_mono_s + span.wall_offset_s,
@@ -73,6 +81,7 @@ class Account:
         span = share.span
         count, project_g = self._give(device, share)
         unpriced_j = self.price(
+            device,
             share.energy_j,
             span.start_mono_s + span.wall_offset_s,
             span.end_mono_s + span.wall_offset_s,
@@ -84,7 +93,31 @@ class Account:
         if unpriced_j:
             self.node_unpriced_j += unpriced_j
             count.unpriced_j += unpriced_j
+        if self._prices.has_extras:
+            self._count_shares_beside(device, (share,))
         self._note(device, share)
+
+    def _count_shares_beside(self, device: Device, shares: Sequence[Share]) -> None:
+        """Count what else the shares of one device come to. Who shares a GPU has an equal part of its time.
+
+        CPUs and memory are held by nobody: their time goes as their joules do.
+        """
+        holders = Counter(share.span for share in shares if share.kind is not None)
+        for share in shares:
+            if share.kind is None:
+                continue
+            span = share.span
+            start_s, end_s = span.start_mono_s + span.wall_offset_s, span.end_mono_s + span.wall_offset_s
+            by_joules = device.component in COMMON or share.kind is ShareKind.SLICE
+            ratio = share.energy_j / span.energy_j if by_joules and span.energy_j > 0.0 else 1.0 / holders[span]
+            reserved_s = (end_s - start_s) * ratio if span.is_timed else 0.0
+            self._count_beside(self.count(share.run_id), device, share.energy_j, start_s, end_s, reserved_s)
+
+    def _count_beside(  # noqa: PLR0917  (as Prices.extras)
+        self, count: RunCount, device: Device, energy_j: float, start_s: float, end_s: float, reserved_s: float
+    ) -> None:
+        more = self._prices.extras(device, energy_j, start_s, end_s, reserved_s)
+        count.extras = Extras(*map(add, count.extras, more))
 
     def _give(self, device: Device, share: Share) -> tuple[RunCount, dict[EmissionsKey, float]]:
         count = self.count(share.run_id)
@@ -98,7 +131,7 @@ class Account:
             Interval(
                 share.run_id,
                 device.id,
-                self._zone,
+                self._prices.zone_of(device),
                 share.phase,
                 span.method,
                 share.kind,
@@ -145,20 +178,14 @@ class Account:
         return MappingProxyType({**self._before.projects, **changed})
 
     def price(
-        self, energy_j: float, start_s: float, end_s: float, method: Method, *into: dict[EmissionsKey, float]
+        self,
+        device: Device,
+        energy_j: float,
+        start_s: float,
+        end_s: float,
+        method: Method,
+        *into: dict[EmissionsKey, float],
     ) -> float:
-        """Add the grams of energy used over [start, end) of Unix time; return the joules that have no price."""
-        if self._flat is not None:
-            key = (method, self._flat.basis, self._flat.quality)
-            emissions_g = grams_of(energy_j, self._flat, self._pue_ratio)
-            for sums in into:
-                sums[key] = sums.get(key, 0.0) + emissions_g
-            return 0.0
-        if not self._slots:
-            return energy_j
-        priced = price(energy_j, start_s, end_s, self._slots, self._pue_ratio)
-        for grams in priced.grams:
-            key = (method, grams.basis, grams.quality)
-            for sums in into:
-                sums[key] = sums.get(key, 0.0) + grams.emissions_g
-        return priced.unpriced_j
+        """Add the grams of a device's energy over [start, end) of Unix time; return the joules that have no price."""
+        prices = self._prices
+        return prices.tariff(prices.zone_of(device)).price(energy_j, start_s, end_s, method, into)

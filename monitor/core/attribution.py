@@ -248,7 +248,8 @@ def _cells(spans: Sequence[Waiting], moments: Sequence[float]) -> Iterator[tuple
 def _together(parts: Sequence[Waiting]) -> Waiting:
     if len(parts) == 1:
         return parts[0]
-    return parts[0]._replace(end_mono_s=parts[-1].end_mono_s, energy_j=sum(part.energy_j for part in parts))
+    first = parts[0]
+    return _piece(first, first.start_mono_s, parts[-1].end_mono_s, sum(part.energy_j for part in parts))
 
 
 def _cut(span: Waiting, moments: Sequence[float]) -> Iterator[Waiting]:
@@ -261,9 +262,15 @@ def _cut(span: Waiting, moments: Sequence[float]) -> Iterator[Waiting]:
     for moment in inner:
         part_j = min(left_j, span.energy_j * ((moment - start_s) / length_s))
         left_j -= part_j
-        yield span._replace(start_mono_s=start_s, end_mono_s=moment, energy_j=part_j)
+        yield _piece(span, start_s, moment, part_j)
         start_s = moment
-    yield span._replace(start_mono_s=start_s, energy_j=left_j)
+    yield _piece(span, start_s, span.end_mono_s, left_j)
+
+
+def _piece(span: Waiting, start_s: float, end_s: float, energy_j: float) -> Waiting:
+    """Joules that are known as those of the span."""
+    _start_s, _end_s, wall_offset_s, _energy_j, method, is_seen, is_timed, recovered = span
+    return Waiting(start_s, end_s, wall_offset_s, energy_j, method, is_seen, is_timed, recovered)
 
 
 def _goes_on(before: Waiting, part: Waiting) -> bool:

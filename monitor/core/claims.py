@@ -12,17 +12,23 @@ NEVER_S = math.inf
 
 def claims_of(before: Snapshot, sample: Sample) -> Mapping[str, list[Claim]]:
     """By device, without those that ended before anything can have begun that is still to be split."""
-    oldest_s = {
-        device_id: min(entry.last_at.mono_s, entry.waiting[0].start_mono_s) if entry.waiting else entry.last_at.mono_s
-        for device_id, entry in before.devices.items()
-    }
     claims: dict[str, list[Claim]] = {}
     for run in sample.runs.runs:
+        if not run.holds and not run.spells:
+            continue
         for device_id, since_s, until_s in _spells(run):
-            if until_s >= oldest_s.get(device_id, 0.0):
+            if until_s == NEVER_S or until_s >= _oldest_s(before.devices.get(device_id)):
                 ratio = _slice_ratio(run, before.devices.get(device_id)) if run.slices else None
                 claims.setdefault(device_id, []).append(Claim(run, since_s, until_s, ratio))
     return claims
+
+
+def _oldest_s(entry: DeviceTotals | None) -> float:
+    """Nothing of the device that is still to be split began before this."""
+    if entry is None:
+        return 0.0
+    last_s = entry.last_at.mono_s
+    return min(last_s, entry.waiting[0].start_mono_s) if entry.waiting else last_s
 
 
 def of_run(run: Run) -> Claim:
@@ -77,23 +83,24 @@ def watts(claims: Mapping[str, list[Claim]], devices: Mapping[str, DeviceTotals]
     """Power of each run: of what it holds alone all of it, of the rest the part that it had of the last joules."""
     drawn: dict[str, float] = {}
     for device_id, entry in devices.items():
-        if entry.power_w is None or not entry.device.is_part:
+        power_w, device = entry.power_w, entry.device
+        if power_w is None or not device.is_part:
             continue
-        held = [claim for claim in claims.get(device_id, ()) if claim.run.end is None and claim.until_s == NEVER_S]
-        if not held and entry.device.component not in COMMON:
+        held = [one for one in claims.get(device_id, ()) if one.until_s == NEVER_S and one.run.end is None]
+        if not held and device.component not in COMMON:
             continue
         parts = {held[0].run.id: held[0].slice_ratio or 1.0} if len(held) == 1 else entry.ratios
         if len(held) > 1 and not parts:
             parts = {claim.run.id: 1.0 / len(held) for claim in held}
         for run_id, ratio in parts.items():
-            drawn[run_id] = drawn.get(run_id, 0.0) + ratio * entry.power_w
+            drawn[run_id] = drawn.get(run_id, 0.0) + ratio * power_w
     return drawn
 
 
 def _spells(run: Run) -> Iterator[tuple[str, float, float]]:
     since_s = run.since.mono_s
     end_s = run.end.mono_s if run.end is not None else NEVER_S
-    told = {spell.device_id for spell in run.spells}
+    told = {spell.device_id for spell in run.spells} if run.spells else ()
     for device_id in run.holds:
         if device_id not in told:
             yield device_id, since_s, end_s

@@ -31,16 +31,16 @@ class CrossCheck(NamedTuple):
 
 def check(before: CrossCheck, reading: Reading, delta: EnergyDelta) -> CrossCheck:
     """Add one interval that both sensors saw; others are left out."""
-    both = delta.how is How.COUNTER and reading.power_w is not None and reading.power_signal is PowerSignal.AVERAGE
-    if not both or reading.power_w is None or not 0.0 < delta.span_s <= MAX_INTEGRATION_SPAN_S:
+    power_w = reading.power_w
+    if power_w is None or delta.how is not How.COUNTER or reading.power_signal is not PowerSignal.AVERAGE:
         return before
-    window = CrossCheck(
-        span_s=before.span_s + delta.span_s,
-        counter_j=before.counter_j + delta.energy_j,
-        integrated_j=before.integrated_j + reading.power_w * delta.span_s * delta.device.calibration_ratio,
-        ratio=before.ratio,
-    )
-    if window.span_s < WINDOW_S:
-        return window
-    enough = window.integrated_j >= LEAST_J
-    return CrossCheck(ratio=window.counter_j / window.integrated_j if enough else None)
+    span_s = delta.span_s
+    if not 0.0 < span_s <= MAX_INTEGRATION_SPAN_S:
+        return before
+    window_s, counter_j, integrated_j, ratio = before
+    window_s += span_s
+    counter_j += delta.energy_j
+    integrated_j += power_w * span_s * delta.device.calibration_ratio
+    if window_s < WINDOW_S:
+        return CrossCheck(window_s, counter_j, integrated_j, ratio)
+    return CrossCheck(ratio=counter_j / integrated_j if integrated_j >= LEAST_J else None)

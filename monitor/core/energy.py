@@ -62,10 +62,8 @@ class EnergyDelta(NamedTuple):
 def method_of(reading: Reading, how: How | None = None) -> Method:
     """The method under which the joules that end at this reading are booked, by how they are known."""
     origin = reading.device.origin
-    if origin is Origin.SIMULATED:
-        return Method.SIMULATED
-    if origin is Origin.ESTIMATED:
-        return Method.ESTIMATED
+    if origin is not Origin.MEASURED:
+        return Method.SIMULATED if origin is Origin.SIMULATED else Method.ESTIMATED
     return Method.INTEGRATED if how is How.INTEGRATED or reading.energy_j is None else Method.COUNTER
 
 
@@ -90,8 +88,8 @@ def bound_j(device: Device, span_s: float) -> float:
 
 
 def _by_counter(prev: Reading, now: Reading, rise_j: float) -> EnergyDelta:
-    most_j = bound_j(now.device, now.at.mono_s - prev.at.mono_s)
-    if now.wraps_at_j is None:
+    most_j, wraps_at_j = bound_j(now.device, now.at.mono_s - prev.at.mono_s), now.wraps_at_j
+    if wraps_at_j is None:
         if rise_j < 0.0:
             return _delta(prev, now, 0.0, How.RESET)
         return _delta(prev, now, rise_j, How.COUNTER) if rise_j <= most_j else _delta(prev, now, 0.0, How.GAP)
@@ -99,10 +97,10 @@ def _by_counter(prev: Reading, now: Reading, rise_j: float) -> EnergyDelta:
     # A register that wraps shows the rise modulo its range. Exactly one number of wraps must fit the bound:
     # none means that the counter was set anew, several that nobody knows how often it went round.
     wraps = 0 if rise_j >= 0.0 else 1
-    energy_j = rise_j + wraps * now.wraps_at_j
+    energy_j = rise_j + wraps * wraps_at_j
     if not 0.0 <= energy_j <= most_j:
         return _delta(prev, now, 0.0, How.RESET if rise_j < 0.0 else How.GAP)
-    if energy_j + now.wraps_at_j <= most_j:
+    if energy_j + wraps_at_j <= most_j:
         return _delta(prev, now, 0.0, How.GAP)
     return _delta(prev, now, energy_j, How.WRAPPED if wraps else How.COUNTER)
 
@@ -126,12 +124,7 @@ _CARRIES_JOULES = frozenset({How.COUNTER, How.WRAPPED, How.INTEGRATED})
 
 
 def _delta(prev: Reading, now: Reading, energy_j: float, how: How) -> EnergyDelta:
+    device = now.device
     if how in _CARRIES_JOULES:
-        how = _RELABELLED.get(now.device.origin, how)
-    return EnergyDelta(
-        device=now.device,
-        start=prev.at,
-        end=now.at,
-        energy_j=energy_j * now.device.calibration_ratio,
-        how=how,
-    )
+        how = _RELABELLED.get(device.origin, how)
+    return EnergyDelta(device, prev.at, now.at, energy_j * device.calibration_ratio, how)

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
-from operator import itemgetter
+from operator import attrgetter
 from types import MappingProxyType
 
-from monitor.core import claims, crosscheck, energy, idle, looks, meter
+from monitor.core import claims, crosscheck, energy, idle, looks, meter, projection, runcount
 from monitor.core.account import Account
 from monitor.core.attribution import COMMON, Claim, Facts, Share, ShareKind, nobodys, settle, whole
 from monitor.core.energy import UNMEASURED, EnergyDelta, How
@@ -27,7 +27,7 @@ from monitor.core.model import (
 )
 from monitor.core.snapshot import DeviceTotals, RunTotals, Snapshot
 from monitor.core.usage import Window
-from monitor.core.waiting import Waiting
+from monitor.core.waiting import Idle, Waiting
 
 FIRST_USAGE_WITHIN_S = 10.0
 """Two periods of whoever looks at the processes."""
@@ -36,33 +36,38 @@ FIRST_READ_WITHIN_S = 1.0
 STALE_WINDOWS = 3
 """A device that is read seldom is stale once it has missed so many readings."""
 
+Booked = tuple[float, float, float, tuple[Waiting, ...]]
+"""Of one device: joules of runs, joules of nobody, joules that wait, and how these came."""
+
 
 def step(before: Snapshot, sample: Sample) -> Snapshot:
     """Fold one sample into the snapshot. The order in which sources delivered does not matter."""
     turn = _Turn(before, sample)
-    for failure, reading in _in_order(sample):
-        if failure is not None:
-            turn.fail(failure)
-        elif reading is not None:
-            turn.read(reading)
+    for one in _in_order(sample):
+        if isinstance(one, Reading):
+            turn.read(one)
+        else:
+            turn.fail(one)
     for processes in sample.processes:
         turn.see(processes)
     return turn.finish()
 
 
-def _in_order(sample: Sample) -> Iterable[tuple[ReadFailure | None, Reading | None]]:
+def _in_order(sample: Sample) -> Sequence[ReadFailure | Reading]:
     """What happened, device by device in the order of time, whichever source delivered first.
 
     At one moment a failure comes first: what it says of the baseline holds for the reading beside it.
     """
-    happened: list[tuple[str, float, bool, ReadFailure | None, Reading | None]] = [
-        (reading.device.id, reading.at.mono_s, True, None, reading) for reading in sample.readings
-    ]
-    happened += [(failure.device_id, failure.at.mono_s, False, failure, None) for failure in sample.failures]
-    return (event[3:] for event in sorted(happened, key=_device_then_time))
+    if not sample.failures:
+        return sorted(sample.readings, key=_device_then_time)
+    return sorted((*sample.failures, *sample.readings), key=_whose_then_time)
 
 
-_device_then_time = itemgetter(0, 1, 2)
+_device_then_time = attrgetter("device.id", "at.mono_s")
+
+
+def _whose_then_time(one: ReadFailure | Reading) -> tuple[str, float]:
+    return one.device.id if isinstance(one, Reading) else one.device_id, one.at.mono_s
 
 
 class _Turn:
@@ -76,7 +81,11 @@ class _Turn:
         self.runs = {run.id: run for run in sample.runs.runs}
         self.account = Account(before, sample, self.runs)
         self.claims = claims.claims_of(before, sample)
-        changed = [run for run in sample.runs.runs if _is_other(before.runs.get(run.id), run)]
+        self.resumed_s = before.resumed_at.mono_s if before.resumed_at is not None else -math.inf
+        self.has_modules = any(entry.device.component is Component.MODULE for entry in before.devices.values())
+        """Whether CPUs may lie within something that is measured as a whole."""
+        known = before.runs
+        changed = [run for run in sample.runs.runs if (one := known.get(run.id)) is None or one.run is not run]
         self.is_fresh = bool(sample.usages or changed)
         """Whether there may be more to tell of what waits than in the last turn."""
         self.due: set[str] = set()
@@ -86,61 +95,58 @@ class _Turn:
 
     def read(self, reading: Reading) -> None:
         """Book what one device used since its last reading, or have it wait."""
-        reading = self._placed(reading)
-        entry = self.devices.get(reading.device.id)
+        if self.has_modules:
+            reading = self._placed(reading)
+        device, at = reading.device, reading.at
+        entry = self.devices.get(device.id)
         if entry is None:
-            entry = DeviceTotals(device=reading.device, energy_j=MappingProxyType({}), last_at=reading.at)
+            entry = DeviceTotals(device=device, energy_j=MappingProxyType({}), last_at=at)
             self._account_for_late_seeing(entry)
-        elif entry.device.counter_epoch != reading.device.counter_epoch:
+        elif entry.device.counter_epoch != device.counter_epoch:
             entry = _away(entry)
-        metered = meter.read(entry.meter, reading)
-        delta = metered.delta
-        method = energy.method_of(reading, delta.how)
-        unmeasured_s = metered.unmeasured_s
-        if delta.how is How.FIRST:
-            unmeasured_s += max(0.0, reading.at.mono_s - entry.last_at.mono_s)
-        tells_energy = _tells_energy(reading)
+        self.has_modules = self.has_modules or device.component is Component.MODULE
+        after, delta, unmeasured_s, restarted = meter.read(entry.meter, reading)
+        how, used_j = delta.how, delta.energy_j
+        method = energy.method_of(reading, how)
+        if how is How.FIRST:
+            unmeasured_s += max(0.0, at.mono_s - entry.last_at.mono_s)
+        # False for a device without any sensor: its joules are absent, not 0.
+        tells_energy = reading.energy_j is not None or reading.power_w is not None
         # Nearly always the joules tell of just the time since the last reading: then their shares account for it, too.
-        told = tells_energy and delta.how not in UNMEASURED and unmeasured_s == 0.0
+        told = tells_energy and unmeasured_s == 0.0 and how not in UNMEASURED
         in_step = told and delta.start.mono_s == entry.last_at.mono_s
         if not in_step:
-            self._hold(reading.device, entry.last_at.mono_s, reading.at.mono_s, unmeasured_s)
-        attributed_j, waiting, pending_j = entry.attributed_j, entry.waiting, entry.pending_j
-        unattributed_j = entry.unattributed_j
-        if tells_energy and reading.device.is_part and (delta.energy_j > 0.0 or (in_step and delta.span_s > 0.0)):
-            share, span = self._charge(entry, delta, method, in_step=in_step)
-            if share is None:
-                waiting = (*waiting, span)
-                pending_j += span.energy_j
-            elif share.kind is None:
-                unattributed_j += share.energy_j
-            else:
-                attributed_j += share.energy_j
-        elif tells_energy and not reading.device.is_part:
-            unattributed_j += delta.energy_j  # others have these joules already
-        if tells_energy and reading.device.is_part and reading.device.origin is not Origin.ESTIMATED:
-            key = (reading.device.component, method)
-            self.node_energy_j[key] = self.node_energy_j.get(key, 0.0) + delta.energy_j
-        # All of it by name: `dataclasses.replace` takes as long again, twelve times a turn.
-        self.devices[reading.device.id] = DeviceTotals(
-            device=reading.device,
-            energy_j=_plus(entry.energy_j, method, delta.energy_j) if tells_energy else entry.energy_j,
-            attributed_j=attributed_j,
-            unattributed_j=unattributed_j,
-            pending_j=pending_j,
-            waiting=waiting,
-            processes=entry.processes,
-            looks=entry.looks,
-            idle=entry.idle if told and meter.is_true_to_time(entry.meter, metered.meter) else idle.broken(entry.idle),
-            ratios=entry.ratios,
-            unmeasured_s=entry.unmeasured_s + unmeasured_s,
-            resets=entry.resets + metered.restarted,
-            power_w=_power_w(entry, reading, delta),
-            telemetry=reading.telemetry or entry.telemetry,
-            telemetry_at=reading.at if reading.telemetry else entry.telemetry_at,
-            meter=metered.meter,
-            crosscheck=crosscheck.check(entry.crosscheck, reading, delta),
-            last_at=reading.at,
+            self._hold(device, entry.last_at.mono_s, at.mono_s, unmeasured_s)
+        booked = entry.attributed_j, entry.unattributed_j, entry.pending_j, entry.waiting
+        energy_j = entry.energy_j
+        if tells_energy:
+            energy_j = _plus(energy_j, method, used_j)
+            if used_j > 0.0 or (in_step and delta.span_s > 0.0):
+                booked = self._charge(entry, delta, method, in_step=in_step)
+            if device.is_part and device.origin is not Origin.ESTIMATED:
+                key = (device.component, method)
+                self.node_energy_j[key] = self.node_energy_j.get(key, 0.0) + used_j
+        attributed_j, unattributed_j, pending_j, waiting = booked
+        # In the order of the fields: by name it takes as long again, and `_replace` four times, for each device.
+        self.devices[device.id] = DeviceTotals(
+            device,
+            energy_j,
+            at,
+            attributed_j,
+            unattributed_j,
+            pending_j,
+            entry.unmeasured_s + unmeasured_s,
+            entry.resets + restarted,
+            _power_w(entry, reading, delta),
+            reading.telemetry or entry.telemetry,
+            at if reading.telemetry else entry.telemetry_at,
+            waiting,
+            entry.processes,
+            entry.looks,
+            entry.idle if entry.idle.since_mono_s is None else _idle(entry, after, told=told),
+            entry.ratios,
+            after,
+            crosscheck.check(entry.crosscheck, reading, delta),
         )
 
     def _placed(self, reading: Reading) -> Reading:
@@ -181,37 +187,41 @@ class _Turn:
 
     # -- whose it is -------------------------------------------------------------------------------------------------
 
-    def _charge(
-        self, entry: DeviceTotals, delta: EnergyDelta, method: Method, *, in_step: bool
-    ) -> tuple[Share | None, Waiting]:
-        """Book it where that is plain; None = it waits to be told."""
-        device, start_s, end_s = delta.device, delta.start.mono_s, delta.end.mono_s
-        resumed_at = self.before.resumed_at
+    def _charge(self, entry: DeviceTotals, delta: EnergyDelta, method: Method, *, in_step: bool) -> Booked:
+        """Book it where that is plain, else have it wait to be told."""
+        device, start, end, energy_j, how = delta
+        attributed_j, unattributed_j, pending_j, waiting = (
+            entry.attributed_j,
+            entry.unattributed_j,
+            entry.pending_j,
+            entry.waiting,
+        )
+        if not device.is_part:  # others have these joules already
+            return attributed_j, unattributed_j + energy_j, pending_j, waiting
+        start_s, end_s = start.mono_s, end.mono_s
+        # In the order of the fields.
         span = Waiting(
-            start_mono_s=start_s,
-            end_mono_s=end_s,
-            wall_offset_s=delta.end.wall_s - end_s,
-            energy_j=delta.energy_j,
-            method=method,
-            is_seen=method is not Method.ESTIMATED and delta.how not in UNMEASURED,
-            is_timed=in_step,
-            recovered=resumed_at is not None and start_s < resumed_at.mono_s,
+            start_s,
+            end_s,
+            end.wall_s - end_s,
+            energy_j,
+            method,
+            method is not Method.ESTIMATED and how not in UNMEASURED,
+            in_step,
+            start_s < self.resumed_s,
         )
         held = self.claims.get(device.id, ())
-        policy = self.before.policy
-        share: Share | None = None
         if len(held) == 1 and (phase := claims.throughout(held[0], start_s, end_s)) is not None:
-            share = whole(span, held[0].run, phase, entry.idle.power_w)
-            self.account.book_at_once(device, share)
-            return share, span
-        self.account.charge_node(delta.energy_j, method, start_s + span.wall_offset_s, delta.end.wall_s)
+            self.account.book_at_once(device, whole(span, held[0].run, phase, entry.idle.power_w))
+            return attributed_j + energy_j, unattributed_j, pending_j, waiting
+        self.account.charge_node(device, energy_j, method, start_s + span.wall_offset_s, end.wall_s)
+        policy = self.before.policy
         if not held and (policy.usage_wait_s if device.component in COMMON else policy.owner_wait_s) == 0.0:
-            share = nobodys(span)
-        elif held and (len(held) == 1 or policy.usage_wait_s == 0.0 or held[0].slice_ratio is not None):
+            self.account.book(device, (nobodys(span),))
+            return attributed_j, unattributed_j + energy_j, pending_j, waiting
+        if held and (len(held) == 1 or policy.usage_wait_s == 0.0 or held[0].slice_ratio is not None):
             self.due.add(device.id)
-        if share is not None:
-            self.account.book(device, (share,))
-        return share, span
+        return attributed_j, unattributed_j, pending_j + energy_j, (*waiting, span)
 
     def _settle(self, at_s: float) -> None:
         """Book what waits and can be told by now, or has waited long enough."""
@@ -294,6 +304,8 @@ class _Turn:
                 count.held_s += span_s
                 if device.origin is not Origin.ESTIMATED:
                     count.measured_s += span_s - blind_s
+                if device.component not in COMMON:  # the time of CPUs and memory goes as their joules do
+                    self.account.reserve(claim.run.id, device, span_s / len(self.claims[device.id]))
 
     def _account_for_late_finding(self, run: Run) -> None:
         """A run that is found late used its devices before anybody charged it: that time is held, and unmeasured."""
@@ -327,20 +339,27 @@ class _Turn:
         if self.sample.usages:
             self.devices = {key: looks.resolved(entry, self.sample.usages) for key, entry in self.devices.items()}
         self._settle(at.mono_s)
-        devices = {device_id: self._aged(self.devices[device_id], at) for device_id in sorted(self.devices)}
-        watts = [e.power_w for e in devices.values() if e.power_w is not None and _is_measured(e)]
-        run_watts = claims.watts(self.claims, devices)
+        devices: dict[str, DeviceTotals] = {}
+        watts: list[float] = []
+        stale_after_s = self.before.policy.stale_after_s
+        for device_id in sorted(self.devices):
+            entry = self.devices[device_id]
+            if entry.meter.last is None or at.mono_s - entry.last_at.mono_s > stale_after_s:
+                entry = self._aged(entry, at)
+            devices[device_id] = entry
+            if entry.power_w is not None and _is_measured(entry):
+                watts.append(entry.power_w)
         usages = self.before.usages
         if self.is_fresh and (self.sample.usages or usages):
             usages = looks.still_needed((*usages, *self.sample.usages), devices)
         newest = self.sample.usages[-1] if self.sample.usages else None
+        totals = self._run_totals(devices, claims.watts(self.claims, devices))
         return replace(
             self.before,
             at=at,
             devices=MappingProxyType(devices),
-            runs=MappingProxyType(
-                {run_id: self._run_totals(run, devices, run_watts.get(run_id)) for run_id, run in self.runs.items()}
-            ),
+            runs=MappingProxyType(totals),
+            projections=projection.of_runs(totals.values(), self.sample, self.before.policy),
             node_energy_j=MappingProxyType(self.node_energy_j),
             node_power_w=sum(watts) if watts else None,
             node_emissions_g=MappingProxyType(self.account.node_emissions_g),
@@ -350,6 +369,7 @@ class _Turn:
             usage_mark=newest.mark if newest is not None else self.before.usage_mark,
             sources=self.sample.sources,
             intensities=self.sample.intensities,
+            grid=self.sample.grid,
             ledger=self.sample.ledger,
             runs_dropped=self.sample.runs.dropped,
             names_altered=self.sample.runs.altered,
@@ -358,12 +378,10 @@ class _Turn:
         )
 
     def _aged(self, entry: DeviceTotals, at: Instant) -> DeviceTotals:
-        """A silent device loses its watts at once, and its time counts as unmeasured once no counter can tell."""
+        """Of a device that is silent: it loses its watts, and its time is unmeasured once no counter can tell."""
         policy, resumed_at = self.before.policy, self.before.resumed_at
         silent_s = at.mono_s - entry.last_at.mono_s
         last = entry.meter.last
-        if last is not None and silent_s <= policy.stale_after_s:
-            return entry
         if resumed_at is not None and entry.last_at.mono_s < resumed_at.mono_s:
             return entry  # of the daemon before this one: it may answer yet, or be gone for good
         if last is not None and silent_s <= max(policy.stale_after_s, STALE_WINDOWS * last.window_s):
@@ -375,23 +393,25 @@ class _Turn:
         last_at = at if silent_s > 0.0 else entry.last_at
         return gone._replace(unmeasured_s=gone.unmeasured_s + max(0.0, silent_s), last_at=last_at)
 
-    def _run_totals(self, run: Run, devices: Mapping[str, DeviceTotals], power_w: float | None) -> RunTotals:
-        before = self.before.runs.get(run.id)
-        is_known = before is not None and before.run is run and len(devices) == len(self.before.devices)
-        if before is not None and is_known and run.id not in self.account.counts:
-            if run.end is not None:
-                return before  # it ended, and nothing of it is new
-            duration_s = run.before_s + max(0.0, self.sample.at.mono_s - run.since.mono_s)
-            return replace(before, power_w=power_w, duration_s=duration_s)
-        count = self.account.count(run.id)
-        if not is_known:
-            self._begin_at_0(run, devices)
-        end = run.end or self.sample.at
-        return count.totals(
-            run,
-            power_w=power_w if run.end is None else None,
-            duration_s=run.before_s + max(0.0, end.mono_s - run.since.mono_s),
-        )
+    def _run_totals(self, devices: Mapping[str, DeviceTotals], watts: Mapping[str, float]) -> dict[str, RunTotals]:
+        """Of every run; of most of many nothing was booked in this turn."""
+        before, counts, at = self.before.runs, self.account.counts, self.sample.at
+        is_same_node = len(devices) == len(self.before.devices)
+        totals: dict[str, RunTotals] = {}
+        for run_id, run in self.runs.items():
+            known, end = before.get(run_id), run.end
+            if end is not None and known is not None and known.run is run and is_same_node and run_id not in counts:
+                totals[run_id] = known  # it ended, and nothing of it is new
+                continue
+            power_w = watts.get(run_id) if end is None else None
+            duration_s = run.before_s + max(0.0, (end or at).mono_s - run.since.mono_s)
+            if known is None or known.run is not run or not is_same_node:
+                self._begin_at_0(run, devices)
+            elif run_id not in counts:
+                totals[run_id] = runcount.going_on(known, power_w=power_w, duration_s=duration_s)
+                continue
+            totals[run_id] = counts[run_id].totals(run, power_w=power_w, duration_s=duration_s)
+        return totals
 
     def _begin_at_0(self, run: Run, devices: Mapping[str, DeviceTotals]) -> None:
         """Every series present at 0 from the start, so that the first increase is seen by whoever takes a rate."""
@@ -407,11 +427,7 @@ class _Turn:
             for method in entry.energy_j:
                 kind = ShareKind.WHOLE if held else ShareKind.USAGE
                 count.energy_j[component, method, kind] = 0.0
-                self.account.price(0.0, at_s, at_s, method, count.emissions_g)
-
-
-def _is_other(before: RunTotals | None, run: Run) -> bool:
-    return before is None or before.run is not run
+                self.account.price(entry.device, 0.0, at_s, at_s, method, count.emissions_g)
 
 
 def _oldest_s(entry: DeviceTotals) -> float:
@@ -443,9 +459,9 @@ def _is_measured(entry: DeviceTotals) -> bool:
     return entry.device.is_part and entry.device.origin is not Origin.ESTIMATED
 
 
-def _tells_energy(reading: Reading) -> bool:
-    """False for a device without any sensor: its joules are absent, not 0."""
-    return reading.energy_j is not None or reading.power_w is not None
+def _idle(entry: DeviceTotals, after: Meter, *, told: bool) -> Idle:
+    """What is known of its idle power: a count of idle joules goes on while each is of its own time."""
+    return entry.idle if told and meter.is_true_to_time(entry.meter, after) else idle.broken(entry.idle)
 
 
 def _plus(totals: Mapping[Method, float], method: Method, energy_j: float) -> Mapping[Method, float]:
@@ -454,7 +470,8 @@ def _plus(totals: Mapping[Method, float], method: Method, energy_j: float) -> Ma
 
 def _power_w(entry: DeviceTotals, reading: Reading, delta: EnergyDelta) -> float | None:
     """Mean power: the driver's own average where it gives one, else of the interval; else as it was."""
-    one_interval = entry.meter.last is None or delta.start == entry.meter.last.at
-    if reading.power_w is not None and (reading.power_signal is PowerSignal.AVERAGE or not one_interval):
-        return reading.power_w
+    if reading.power_w is not None:
+        last = entry.meter.last
+        if reading.power_signal is PowerSignal.AVERAGE or not (last is None or delta.start == last.at):
+            return reading.power_w  # the sensor's own mean, or the joules are of more than the last interval
     return delta.mean_power_w if delta.span_s > 0.0 else entry.power_w

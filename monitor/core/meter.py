@@ -9,7 +9,7 @@ counter frozen  -> it shows one value while the power sensor sees a load: taken 
 from dataclasses import replace
 from typing import NamedTuple
 
-from monitor.core.energy import EnergyDelta, How, between
+from monitor.core.energy import UNMEASURED, EnergyDelta, How, between
 from monitor.core.model import Reading
 
 FROZEN_AFTER_S = 5.0
@@ -60,25 +60,25 @@ def is_true_to_time(before: Meter, after: Meter) -> bool:
 
 def read(meter: Meter, now: Reading) -> Metered:
     """Take one more reading of the device."""
-    if now.energy_j is None or _is_frozen(meter, now):
-        return _withhold(_without_counter(meter, now))
-    if meter.last is not None and meter.last.energy_j is None and meter.counted is not None:
-        return _withhold(_counter_returns(meter, meter.counted, now))
-    return _withhold(_by_counter(meter, now))
-
-
-def _is_frozen(meter: Meter, now: Reading) -> bool:
-    """Whether the counter, found to be frozen, still shows its old value."""
-    away = meter.counted is not None and meter.last is not None and meter.last.energy_j is None
-    return away and meter.counted is not None and now.energy_j == meter.counted.energy_j and now.power_w is not None
+    last, counted = meter.last, meter.counted
+    if now.energy_j is None:
+        metered = _without_counter(meter, now)
+    elif last is None or last.energy_j is not None or counted is None:
+        metered = _by_counter(meter, now)
+    elif now.energy_j == counted.energy_j and now.power_w is not None:
+        metered = _without_counter(meter, now)  # it was found to be frozen, and still shows its old value
+    else:
+        metered = _counter_returns(meter, counted, now)
+    return _withhold(metered) if metered.meter.withheld_j > 0.0 else metered
 
 
 def _by_counter(meter: Meter, now: Reading) -> Metered:
     delta = between(meter.last, now)
-    stands_still = delta.how is How.COUNTER and delta.energy_j == 0.0 and delta.span_s > 0.0
+    how = delta.how
+    stands_still = delta.energy_j == 0.0 and how is How.COUNTER and delta.span_s > 0.0
     if not stands_still or now.power_w is None:
-        moving = Meter(last=now, counted=now, withheld_j=meter.withheld_j, still_since=now)
-        return Metered(meter=moving, delta=delta, unmeasured_s=delta.unmeasured_s, restarted=delta.how is How.RESET)
+        moving = Meter(now, now, withheld_j=meter.withheld_j, still_since=now)
+        return Metered(moving, delta, delta.unmeasured_s if how in UNMEASURED else 0.0, how is How.RESET)
     since = meter.still_since or now
     still_j = meter.still_j + now.power_w * delta.span_s * now.device.calibration_ratio
     if now.at.mono_s - since.at.mono_s < FROZEN_AFTER_S or still_j < FROZEN_LOAD_J:

@@ -361,12 +361,98 @@ class Intensity:
     valid_from_s: float
     valid_until_s: float
     detail: str = ""
-    """Edition and year, for reports."""
+    """Whom to credit, under which licence, and the edition, for reports."""
+    fetched_at_s: float | None = None
+    """Unix time at which it was received; None for a bundled table."""
+    updated_at_s: float | None = None
+    """Unix time of its last change, as the provider tells it; not the time that the value is of."""
+    made_by: str = ""
+    """How it was estimated, in the provider's word."""
+    dataset: str = ""
+    """Edition of the table or dataset; "" = the provider names none."""
 
     @property
     def is_for_ever(self) -> bool:
         """Whether it holds at any time, as a yearly value does."""
         return self.valid_from_s == -inf and self.valid_until_s == inf
+
+
+class Rate(NamedTuple):
+    """Price of a kilowatt-hour over a slot [from, until) of Unix time."""
+
+    amount: float
+    """In the policy's currency; negative prices happen."""
+    valid_from_s: float
+    valid_until_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedHealth:
+    """How one provider fares for one zone; made by the refresher, shown as `grid_fetch_*`."""
+
+    provider: str
+    zone: str
+    last_success_s: float | None = None
+    """Unix time."""
+    failures: tuple[tuple[str, int], ...] = ()
+    """(reason, count) since the daemon started, sorted by reason."""
+    problem: str = ""
+    """One line for people while it does not answer: what is wrong and what cures it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A run's grams on this node, priced again with what is known by now."""
+
+    emissions_g: Mapping[Basis, float]
+    """Bases are never added."""
+    energy_j: float
+    """All of its joules up to `priced_at_s`, those without a price included."""
+    final_j: float
+    """Part of them whose price can change no more."""
+    unpriced_j: float = 0.0
+    priced_at_s: float
+    """Unix time."""
+    run: Run | None = None
+    """What the run is, for those that are no longer among the others; None = nobody looked it up."""
+
+    @property
+    def final_ratio(self) -> float:
+        """Settled share, 0 to 1: a run without joules has nothing left to settle."""
+        return min(1.0, self.final_j / self.energy_j) if self.energy_j > 0.0 else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a provider expects of a zone, and how far off it was lately."""
+
+    zone: str
+    provider: str
+    basis: Basis
+    signal: Signal
+    issued_at_s: float
+    slots: tuple[Rate, ...]
+    """Grams per kWh; in the order of time, from the slot that holds at the time of asking on."""
+    mean_error_g: float | None = None
+    """Mean absolute error in g/kWh of its last forecasts against what came; None = not enough of them yet."""
+    bias_g: float | None = None
+    """Mean of forecast less actual."""
+    error_ratio: float | None = None
+    """`mean_error_g` over the mean of what came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridState:
+    """What the refresher and the settler know beside the intensities that price the present."""
+
+    feeds: tuple[FeedHealth, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    """What electricity costs; in the order of time."""
+    outlooks: tuple[Outlook, ...] = ()
+    settled: Mapping[str, Settled] = field(default_factory=_nothing)
+    """By run."""
+    revisions: Mapping[str, int] = field(default_factory=_nothing)
+    """Values that a provider changed after the fact, by zone, since the daemon started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,6 +467,8 @@ class Sample:
     usages: tuple[Usage, ...] = ()
     runs: RunBook = RunBook()
     intensities: tuple[Intensity, ...] = ()
+    """Of every zone of the node and both signals, each in order of preference."""
+    grid: GridState = GridState()
     sources: tuple[SourceHealth, ...] = ()
     ledger: LedgerHealth = LedgerHealth()
     late_ticks: int = 0

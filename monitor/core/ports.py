@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from monitor.core.model import Instant, Intensity, LedgerHealth, Readout, RunBook
+from monitor.core.model import GridState, Instant, Intensity, LedgerHealth, Readout, RunBook
 from monitor.core.snapshot import Interval, RunTotals, Snapshot
 
 Now = Callable[[], Instant]
@@ -54,7 +54,44 @@ class Grid(Protocol):
     """What is known of the carbon intensity, in order of preference."""
 
     def intensities(self, at: Instant) -> tuple[Intensity, ...]:
-        """Slots that price energy used up to this moment."""
+        """Slots that price energy used up to this moment; the same tuple while nothing has changed. Never blocks."""
+        ...
+
+    def state(self) -> GridState:
+        """Feeds, prices, outlooks and settled figures; the same object while nothing has changed. Never blocks."""
+        ...
+
+
+class IntensityStore(Protocol):
+    """Every value that a provider ever gave, append-only. From the grid's threads; slow, so never from the loop.
+
+    A value is (provider, zone, signal, basis, valid from, valid until); another number or quality for it is a new
+    version. A disk that cannot be written is no error: it is remembered in memory then.
+    """
+
+    def add(self, seen: Sequence[Intensity]) -> Sequence[tuple[Intensity, Intensity]]:
+        """Keep what is new; return (old, new) of every value that is no forecast and whose number has changed."""
+        ...
+
+    def known(self, zone: str, start_s: float, end_s: float, *, as_of_s: float | None = None) -> Sequence[Intensity]:
+        """The newest version of each value that overlaps [start, end), of either signal, oldest slot first.
+
+        As of a moment: what had been fetched by then, and neither fetched nor revised later.
+        """
+        ...
+
+    def versions(self, zone: str, start_s: float, end_s: float) -> Sequence[Intensity]:
+        """Every version of each value, oldest fetch first."""
+        ...
+
+    def note_ask(  # noqa: PLR0917  (a row of a table)
+        self, provider: str, zone: str, what: str, start_s: float, end_s: float, at_s: float
+    ) -> None:
+        """Remember that the provider was asked at `at_s` for [start, end); `what` is a word of the asker's."""
+        ...
+
+    def asks(self, provider: str, zone: str, since_s: float) -> Sequence[tuple[str, float, float, float]]:
+        """(what, start, end, at) of what the provider was asked since then, oldest first."""
         ...
 
 
@@ -92,6 +129,19 @@ class History(Protocol):
 
     def intervals(self, run_id: str) -> Sequence[Interval]:
         """Its energy by bucket of time, oldest first. Raises FailureError."""
+        ...
+
+    def energy_by_slot(
+        self, run_id: str, start_wall_s: float, end_wall_s: float, slot_s: int
+    ) -> Sequence[tuple[str, float, float, float]]:
+        """(zone, slot's start in Unix time, joules, PUE then) of a run, in slots that are multiples of `slot_s`.
+
+        Oldest first; the slot that an interval begins in has all of it. Raises FailureError.
+        """
+        ...
+
+    def unsettled(self, since_wall_s: float) -> Sequence[str]:
+        """Ids of the runs that are alive or ended since then. Raises FailureError."""
         ...
 
     def factors(self, start_wall_s: float, end_wall_s: float) -> Sequence[Intensity]:

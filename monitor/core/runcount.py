@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 from monitor.core.attribution import Share, ShareKind
 from monitor.core.model import Component, Run
-from monitor.core.snapshot import EmissionsKey, RunEnergyKey, RunTotals
+from monitor.core.snapshot import EmissionsKey, Extras, RunEnergyKey, RunTotals
 
 
 class RunCount:
@@ -19,6 +19,7 @@ class RunCount:
         self.recovered_j = before.recovered_j if before else 0.0
         self.held_s = before.held_s if before else 0.0
         self.measured_s = before.measured_s if before else 0.0
+        self.extras = before.extras if before else Extras()
 
     def add(self, share: Share, component: Component) -> None:
         """Book one share, and its time. Its price is booked apart, for it may be cut at the slots' edges."""
@@ -48,6 +49,25 @@ class RunCount:
             recovered_j=self.recovered_j,
             held_s=self.held_s,
             measured_s=max(0.0, self.measured_s),
+            extras=self.extras,
             power_w=power_w,
             duration_s=duration_s,
         )
+
+
+def going_on(before: RunTotals, *, power_w: float | None, duration_s: float) -> RunTotals:
+    """The totals of a run of which nothing was booked: `dataclasses.replace`, for which fifty runs are too many."""
+    return RunTotals(
+        run=before.run,
+        energy_j=before.energy_j,
+        emissions_g=before.emissions_g,
+        phase_j=before.phase_j,
+        idle_j=before.idle_j,
+        unpriced_j=before.unpriced_j,
+        recovered_j=before.recovered_j,
+        held_s=before.held_s,
+        measured_s=before.measured_s,
+        extras=before.extras,
+        power_w=power_w,
+        duration_s=duration_s,
+    )

@@ -12,6 +12,7 @@ from monitor.core.model import (
     Basis,
     Component,
     Device,
+    GridState,
     Instant,
     Intensity,
     LedgerHealth,
@@ -75,6 +76,18 @@ class Policy:
 
     pue_ratio: float = 1.0
     zone: str | None = None
+    """Grid zone of the node; None = none is known, and grams are absent."""
+    zone_found: str = ""
+    """How it was found, for people."""
+    zones: Mapping[str, str] = field(default_factory=_empty)
+    """Zones of devices that are fed from another grid, by device id."""
+    embodied_g_per_s: Mapping[str, float] = field(default_factory=_empty)
+    """Of devices, by device id or component: what making one emitted over its expected life in use."""
+    market_grams_per_kilowatthour: float | None = None
+    """Factor of the site's contracts; None = none was given."""
+    water_liters_per_kilowatthour: float | None = None
+    currency: str = ""
+    """Of the price, as ISO 4217 has it; "" = no price was given."""
     stale_after_s: float = 5.0
     """Without a reading for so long, a device loses its watts."""
     lost_after_s: float = 900.0
@@ -113,6 +126,20 @@ class DeviceTotals(NamedTuple):
     crosscheck: CrossCheck = CrossCheck()
 
 
+class Extras(NamedTuple):
+    """What else a run's joules and reserved time come to, each a series of its own and never part of its grams."""
+
+    marginal_g: float = 0.0
+    """By the plant that one more kWh turns up: for shifting load, never for accounting."""
+    embodied_g: float = 0.0
+    """Its part, by reserved time, of what making the devices has emitted."""
+    market_g: float = 0.0
+    """By the factor of the site's contracts (GHG Protocol Scope 2, market-based)."""
+    cost: float = 0.0
+    """In the currency of the price."""
+    water_l: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTotals:
     """One run on this node: joules and live grams since its start."""
@@ -131,6 +158,7 @@ class RunTotals:
     """Device-seconds that it held, as far as they are accounted for."""
     measured_s: float = 0.0
     """Part of them that a sensor saw."""
+    extras: Extras = field(default_factory=Extras)
     power_w: float | None = None
     duration_s: float = 0.0
     """Active time, all stretches together."""
@@ -139,6 +167,15 @@ class RunTotals:
     def active(self) -> bool:
         """Whether it has not ended."""
         return self.run.end is None
+
+
+class Projection(NamedTuple):
+    """Figures of the whole run, from its start to its end."""
+
+    end_wall_s: float
+    energy_j: float
+    emissions_g: float | None
+    """Live grams so far and those of the rest by what is expected of the grid; None = nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +200,8 @@ class Snapshot:
     devices: Mapping[str, DeviceTotals] = field(default_factory=_empty)
     """By device id, in that order."""
     runs: Mapping[str, RunTotals] = field(default_factory=_empty)
+    projections: Mapping[str, Projection] = field(default_factory=_empty)
+    """What runs that tell how far they are will have come to at their end."""
     node_energy_j: Mapping[NodeEnergyKey, float] = field(default_factory=_empty)
     """Of the disjoint parts that have a sensor."""
     node_power_w: float | None = None
@@ -178,6 +217,7 @@ class Snapshot:
     """`Usage.mark` of the newest."""
     sources: tuple[SourceHealth, ...] = ()
     intensities: tuple[Intensity, ...] = ()
+    grid: GridState = field(default_factory=GridState)
     ledger: LedgerHealth = field(default_factory=LedgerHealth)
     runs_dropped: int = 0
     names_altered: int = 0

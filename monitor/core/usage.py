@@ -65,7 +65,7 @@ class Window:
             return []
         present = self._present(start_s, end_s)
         parts = _parts(present, [float(one.use.memory_bytes) for one in present], float(self._usage.memory_bytes))
-        return [part._replace(idle_ratio=part.ratio) for part in parts]
+        return [Part(run_id, ratio, ratio) for run_id, ratio, _idle_ratio in parts]
 
     def quiet_power_w(self, spans: Iterable[Waiting]) -> float | None:
         """Mean power over the window where the node's CPUs were idle in it, by the spans that lie within."""

@@ -3,22 +3,30 @@
 import csv
 import difflib
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from monitor.core.model import Basis, Instant, Intensity, Quality
+from monitor.core.model import Basis, GridState, Instant, Intensity, Quality
 from monitor.errors import UsageError
 
 WORLD = "WORLD"
 COUNTRIES = "static_intensity.csv"
 US_SUBREGIONS = "static_intensity_us_egrid2023.csv"
 CLOUD_REGIONS = "cloud_regions.csv"
+GCP_REGIONS = "cloud_region_intensity_gcp_2024.csv"
 ATTRIBUTION = {
+    GCP_REGIONS: "GoogleCloudPlatform/region-carbon-info, yearly 2024, Apache-2.0",
     COUNTRIES: "Ember (2025) and Energy Institute (2025), processed by Our World in Data, CC BY 4.0",
     US_SUBREGIONS: "US EPA, eGRID2023 Data Rev.2 (2025-06-12), Table 1, US public domain",
 }
-PROVIDERS = {COUNTRIES: "ember-owid", US_SUBREGIONS: "epa-egrid"}
+PROVIDERS = {COUNTRIES: "ember-owid", US_SUBREGIONS: "epa-egrid", GCP_REGIONS: "google-cloud"}
+EDITIONS = {COUNTRIES: "ember-owid 2025", US_SUBREGIONS: "eGRID2023 Rev.2", GCP_REGIONS: "region-carbon-info 2024"}
+"""Past years are restated: a value goes with the edition of its table."""
+SUBNATIONAL = re.compile("([A-Z]{2})-[A-Z0-9]{1,8}(-[A-Z0-9]{1,8})?")
+"""A zone within a country, as Electricity Maps writes it: DK-DK1, US-NE-ISNE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +42,22 @@ class Yearly:
 
 
 class StaticGrid:
-    """The yearly value of one zone, or nothing when no zone is set."""
+    """The yearly values of the zones of a node, or nothing when no zone is known."""
 
-    def __init__(self, zone: str | None) -> None:
-        self._known = (_intensity(zone),) if zone is not None else ()
+    def __init__(self, zone: str | None, known: Sequence[Intensity] = ()) -> None:
+        """`known` are the values to use; without them, the table's value of the zone."""
+        self._known = tuple(known) or ((intensity(zone),) if zone is not None else ())
 
     def intensities(self, at: Instant) -> tuple[Intensity, ...]:  # noqa: ARG002  (a yearly value has no slots)
         """The same at every moment."""
         return self._known
+
+    def state(self) -> GridState:
+        """Nothing is fetched and nothing changes."""
+        return _STATE
+
+
+_STATE = GridState()
 
 
 def resolve_zone(text: str) -> str:
@@ -50,6 +66,9 @@ def resolve_zone(text: str) -> str:
     known = {zone.upper(): zone for zone in [*yearly(), *_country_of_zone()]}
     if wanted.upper() in known:
         return known[wanted.upper()]
+    within = SUBNATIONAL.fullmatch(wanted.upper())
+    if within and within[1] in yearly():
+        return wanted.upper()
     by_name = {row.name.upper(): row.zone for row in yearly().values()}
     near = difflib.get_close_matches(wanted.upper(), [*known, *by_name], n=3, cutoff=0.5)
     names = [f"{by_name[match]} ({match.title()})" if match in by_name else known[match] for match in near]
@@ -74,7 +93,16 @@ def describe(zone: str) -> str:
     return f"{who}{row.year}, {row.basis}; {ATTRIBUTION[row.table]}"
 
 
-def _intensity(zone: str) -> Intensity:
+def is_listed(zone: str) -> bool:
+    """Whether one of our tables has the zone; a provider may know it all the same."""
+    return zone in yearly() or zone in _country_of_zone()
+
+
+def intensity(zone: str, *, cloud_region: str = "") -> Intensity:
+    """The yearly value of a zone; where the cloud region has one of its own (`gcp:us-central1`), that."""
+    own = _of_region(zone, cloud_region)
+    if own is not None:
+        return own
     row, _stands_in = _row(zone)
     return Intensity(
         zone=zone,
@@ -85,6 +113,25 @@ def _intensity(zone: str) -> Intensity:
         valid_from_s=-math.inf,
         valid_until_s=math.inf,
         detail=describe(zone),
+        dataset=f"{EDITIONS[row.table]}, {row.year}",
+    )
+
+
+def _of_region(zone: str, cloud_region: str) -> Intensity | None:
+    provider, _colon, name = cloud_region.partition(":")
+    row = next((row for row in _table(GCP_REGIONS) if (row["provider"], row["region"]) == (provider, name)), None)
+    if row is None:
+        return None
+    return Intensity(
+        zone=zone,
+        grams_per_kilowatthour=float(row["gCO2e_per_kWh"]),
+        basis=Basis.UNKNOWN,
+        quality=Quality.STATIC,
+        provider=PROVIDERS[GCP_REGIONS],
+        valid_from_s=-math.inf,
+        valid_until_s=math.inf,
+        detail=f"value of {cloud_region} ({row['location']}); {row['year']}, basis unknown; {ATTRIBUTION[GCP_REGIONS]}",
+        dataset=f"{EDITIONS[GCP_REGIONS]}, {row['year']}",
     )
 
 
@@ -93,7 +140,7 @@ def _row(zone: str) -> tuple[Yearly, bool]:
     rows = yearly()
     row = rows.get(zone)
     if row is None:
-        row = rows.get(_country_of_zone().get(zone, WORLD), rows[WORLD])
+        row = rows.get(_country_of_zone().get(zone) or zone.partition("-")[0], rows[WORLD])
     # A published yearly 0 (Central African Republic) is a missing value, not a carbon-free grid.
     if row.grams_per_kilowatthour <= 0.0:
         row = rows[WORLD]
@@ -102,7 +149,13 @@ def _row(zone: str) -> tuple[Yearly, bool]:
 
 @cache
 def _country_of_zone() -> dict[str, str]:
-    return {row["zone"]: row["country"] for row in _table(CLOUD_REGIONS)}
+    return {row["zone"]: row["country"] for row in cloud_regions().values()}
+
+
+@cache
+def cloud_regions() -> dict[str, dict[str, str]]:
+    """Rows of the table of cloud regions (provider, region, zone, country, note), by `aws:us-east-1`."""
+    return {f"{row['provider']}:{row['region']}": row for row in _table(CLOUD_REGIONS)}
 
 
 def _country(row: dict[str, str]) -> Yearly:

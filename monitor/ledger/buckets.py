@@ -1,7 +1,8 @@
 """What was booked, cut at the edges of buckets of Unix time and added up. No joule is lost to the cut."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from monitor.core.attribution import ShareKind
 from monitor.core.model import Method
@@ -22,21 +23,31 @@ Sums = list[float]
 
 def cut(interval: Interval) -> Iterator[tuple[int, int, float, float, float]]:
     """Cut into buckets: start, span, joules, idle joules, measured seconds. Each sums up to the interval's, exactly."""
-    start_s, end_s = interval.start_wall_s, interval.end_wall_s
-    span_s = FINE_S if end_s - start_s <= LONG_S else COARSE_S
-    first = math.floor(start_s / span_s) * span_s
-    if end_s <= first + span_s:
-        yield first, span_s, interval.energy_j, interval.idle_j, interval.measured_s
+    span_s, buckets, ratios = _buckets(interval.start_wall_s, interval.end_wall_s)
+    if not ratios:
+        yield buckets[0], span_s, interval.energy_j, interval.idle_j, interval.measured_s
         return
-    buckets = range(first, math.ceil(end_s / span_s) * span_s, span_s)
-    length_s = end_s - start_s
-    ratios = [(min(end_s, bucket + span_s) - max(start_s, bucket)) / length_s for bucket in buckets]
     sums = (_parts(total, ratios) for total in (interval.energy_j, interval.idle_j, interval.measured_s))
     for bucket, energy_j, idle_j, measured_s in zip(buckets, *sums, strict=True):
         yield bucket, span_s, energy_j, idle_j, measured_s
 
 
-def _parts(total: float, ratios: list[float]) -> list[float]:
+@lru_cache(maxsize=8)
+def _buckets(start_s: float, end_s: float) -> tuple[int, Sequence[int], Sequence[float]]:
+    """Span and starts of the buckets that an interval is in, and its part in each; none where it is in one only.
+
+    What all runs had of a device over the same while stands in a row: that while is cut once.
+    """
+    span_s = FINE_S if end_s - start_s <= LONG_S else COARSE_S
+    first = math.floor(start_s / span_s) * span_s
+    if end_s <= first + span_s:
+        return span_s, (first,), ()
+    buckets = range(first, math.ceil(end_s / span_s) * span_s, span_s)
+    length_s = end_s - start_s
+    return span_s, buckets, [(min(end_s, one + span_s) - max(start_s, one)) / length_s for one in buckets]
+
+
+def _parts(total: float, ratios: Sequence[float]) -> list[float]:
     """Split a number >= 0 so that the parts add up to it bit for bit, in any order.
 
     Every part is a multiple of the total's last bit, so that no sum of them is ever rounded; the last has the rest.
@@ -64,15 +75,15 @@ class Pending:
         """Add what a turn booked. The loop waits for this: the usual interval, within one bucket, goes straight in."""
         for interval in intervals:
             account: Account = interval[:7]
-            start = int(interval.start_wall_s) // FINE_S * FINE_S
-            if 0.0 < interval.end_wall_s <= start + FINE_S:
-                if interval.energy_j or interval.measured_s:
-                    key = (account, start, FINE_S)
-                    self._add(key, interval.energy_j, interval.idle_j, interval.measured_s)
-                continue
-            for start_s, span_s, energy_j, idle_j, measured_s in cut(interval):
+            start_wall_s, end_wall_s, energy_j, idle_j, measured_s = interval[7:]
+            start = int(start_wall_s) // FINE_S * FINE_S
+            if 0.0 < end_wall_s <= start + FINE_S:
                 if energy_j or measured_s:
-                    self._add((account, start_s, span_s), energy_j, idle_j, measured_s)
+                    self._add((account, start, FINE_S), energy_j, idle_j, measured_s)
+                continue
+            for start_s, span_s, *sums in cut(interval):
+                if sums[0] or sums[2]:
+                    self._add((account, start_s, span_s), *sums)
 
     def take(self) -> dict[Key, Sums]:
         """All of them; none is left."""

@@ -25,6 +25,10 @@ _MERGED = """SELECT CAST(start_s / :coarse * :coarse AS REAL), CAST((start_s / :
     label, sum(energy_j), sum(idle_j), sum(measured_s) FROM intervals WHERE run = :run AND span_s < :coarse
     GROUP BY start_s / :coarse, device, label ORDER BY 1, device, label"""
 
+# By the start of the bucket, as the rows lie, and added up to slots afterwards: SQLite would sort them for that.
+_BY_START = """SELECT start_s, sum(energy_j) FROM intervals
+    WHERE run = ? AND start_s >= ? AND start_s < ? {which} GROUP BY start_s"""
+
 
 class FileHistory:
     """The history in a ledger file, as `ports.History`. Moments of earlier boots are told on this boot's clock."""
@@ -68,6 +72,40 @@ class FileHistory:
             ]
         found.sort(key=attrgetter("start_wall_s"))
         return found
+
+    def energy_by_slot(
+        self, run_id: str, start_wall_s: float, end_wall_s: float, slot_s: int
+    ) -> Sequence[tuple[str, float, float, float]]:
+        """(zone, slot's start in Unix time, joules, PUE then) of a run, in slots that are multiples of `slot_s`.
+
+        Of the rows that begin in [start, end), oldest first. A slot within which the PUE was changed is told twice.
+        Raises FailureError.
+        """
+        found: dict[tuple[float, str, float], float] = {}
+        with self._reading() as db:
+            run = db.execute("SELECT key FROM runs WHERE id = ?", (run_id,)).fetchone()
+            if run is None:
+                return ()
+            labels: dict[str, list[int]] = {}
+            for key, zone in db.execute("SELECT key, zone FROM labels WHERE run = ?", run):
+                labels.setdefault(zone, []).append(key)
+            for pue_ratio, from_s, until_s in _overheads(db, start_wall_s, end_wall_s):
+                for zone, keys in labels.items():
+                    which = f"AND label IN ({', '.join(map(str, keys))})" if len(labels) > 1 else ""
+                    query = _BY_START.format(which=which)
+                    for bucket_s, energy_j in db.execute(query, (*run, from_s, until_s)):
+                        slot = (float(bucket_s // slot_s * slot_s), zone, pue_ratio)
+                        found[slot] = found.get(slot, 0.0) + energy_j
+        return [(zone, slot, energy_j, pue_ratio) for (slot, zone, pue_ratio), energy_j in sorted(found.items())]
+
+    def unsettled(self, since_wall_s: float) -> Sequence[str]:
+        """Ids of the runs that are alive or ended since then, newest start first. Raises FailureError."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT id FROM runs WHERE end_wall_s IS NULL OR end_wall_s >= ? ORDER BY start_wall_s DESC, key DESC",
+                (since_wall_s,),
+            ).fetchall()
+        return [run_id for (run_id,) in rows]
 
     def factors(self, start_wall_s: float, end_wall_s: float) -> Sequence[Intensity]:
         """Every intensity that priced energy of this time: in use then, and valid. Raises FailureError."""
@@ -119,9 +157,38 @@ class NoHistory:
         """None."""
         return ()
 
+    def energy_by_slot(
+        self,
+        run_id: str,  # noqa: ARG002
+        start_wall_s: float,  # noqa: ARG002
+        end_wall_s: float,  # noqa: ARG002
+        slot_s: int,  # noqa: ARG002
+    ) -> Sequence[tuple[str, float, float, float]]:
+        """None."""
+        return ()
+
+    def unsettled(self, since_wall_s: float) -> Sequence[str]:  # noqa: ARG002
+        """None."""
+        return ()
+
     def factors(self, start_wall_s: float, end_wall_s: float) -> Sequence[Intensity]:  # noqa: ARG002
         """None."""
         return ()
+
+
+def _overheads(db: sqlite3.Connection, start_s: float, end_s: float) -> list[tuple[float, float, float]]:
+    """Each PUE with its part of [start, end): the first that had not ended by a moment.
+
+    Joules of the time between two daemons, told by the counters afterwards, are priced by the later one.
+    """
+    rows = db.execute("SELECT pue_ratio, used_until_s FROM pue ORDER BY used_from_s, rowid").fetchall()
+    parts, from_s = [], start_s
+    for pue_ratio, used_until_s in rows or [(1.0, None)]:
+        until_s = end_s if used_until_s is None else min(used_until_s, end_s)
+        if until_s > from_s:
+            parts.append((pue_ratio, from_s, until_s))
+            from_s = until_s
+    return parts
 
 
 def _label(

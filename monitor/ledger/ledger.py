@@ -83,6 +83,8 @@ class Ledger:
         """The moment of the last commit on this boot's clock; None = this is a new count."""
         self.history = history
         """What it remembers, from any thread."""
+        self.path = None if kept is None else kept.store.path
+        """Its file; None = nothing is kept."""
         self._kept = kept
         self._state = state
         self._problem = problem

@@ -12,7 +12,7 @@ from typing import Any
 
 from monitor.core.attribution import ShareKind
 from monitor.core.model import Basis, Component, Hold, Instant, Method, Phase, Progress, Quality, Run
-from monitor.core.snapshot import EmissionsKey, RunTotals
+from monitor.core.snapshot import EmissionsKey, Extras, RunTotals
 
 encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
@@ -73,11 +73,12 @@ def shape_of(totals: RunTotals) -> Shape:
 
 
 def numbers_of(totals: RunTotals) -> bytes:
-    """The totals of a run, eight bytes each: its sums in the order of its shape, then those of PLAIN."""
+    """The totals of a run, eight bytes each: its sums in the order of its shape, those of PLAIN, and its extras."""
     numbers: list[float] = []
     for sums in _sums(totals):
         numbers += sums.values()
     numbers += (ABSENT if number is None else number for number in _plain(totals))
+    numbers += totals.extras
     return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
@@ -88,11 +89,11 @@ def totals_of(run: str, shape: str, numbers: bytes, shown: Shown = as_it_is) -> 
         told = [value for (value,) in struct.iter_unpack("<d", numbers)]
     except struct.error as error:
         raise ValueError(f"numbers of a run cannot be understood: {error}") from error
-    if len(told) != sum(map(len, keys)) + len(PLAIN):
+    if len(told) != sum(map(len, keys)) + len(PLAIN) + len(Extras._fields):
         raise ValueError(f"numbers of a run cannot be understood: {len(told)} do not fit its shape")
     values = iter(told)
     energy_j, emissions_g, phase_j, idle_j = ([*zip(group, islice(values, len(group)), strict=True)] for group in keys)
-    unpriced_j, recovered_j, held_s, measured_s, power_w, duration_s = values
+    unpriced_j, recovered_j, held_s, measured_s, power_w, duration_s, *extras = values
     return RunTotals(
         run=shown(_run(json.loads(run))),
         energy_j=MappingProxyType({(Component(c), Method(m), ShareKind(s)): joules for (c, m, s), joules in energy_j}),
@@ -105,6 +106,7 @@ def totals_of(run: str, shape: str, numbers: bytes, shown: Shown = as_it_is) -> 
         measured_s=measured_s,
         power_w=None if math.isnan(power_w) else power_w,
         duration_s=duration_s,
+        extras=Extras(*extras),
     )
 
 
@@ -116,7 +118,7 @@ def packed(text: str) -> tuple[str, bytes]:
         *(list(told.get(name, {}).items()) for name in SUMS[2:]),
     ]
     numbers = [number for group in sums for _key, number in group]
-    numbers += [ABSENT if told[name] is None else told[name] for name in PLAIN]
+    numbers += [*(ABSENT if told[name] is None else told[name] for name in PLAIN), *Extras()]
     return encode([[key for key, _number in group] for group in sums]), struct.pack(f"<{len(numbers)}d", *numbers)
 
 

@@ -98,7 +98,39 @@ def _pack(db: sqlite3.Connection) -> None:
     )
 
 
-STEPS: tuple[Step, ...] = (_begin, _attribute, _pack)
+def _tell(db: sqlite3.Connection) -> None:
+    """Version 4: every value that a feed of the grid ever gave, and what the feeds were asked.
+
+    Rows of values are many and small, so what they have in common stands in two small tables. They lie by series and
+    time: the values of a zone over a span are a few ranges. Integral moments take four bytes in a column of reals.
+    `longest_s` is the length of the longest slot of a series: what reaches into a span begins no earlier before it.
+    """
+    for statement in (
+        """CREATE TABLE series (
+            key INTEGER PRIMARY KEY, provider TEXT NOT NULL, zone TEXT NOT NULL, signal TEXT NOT NULL,
+            basis TEXT NOT NULL, longest_s REAL NOT NULL, UNIQUE (zone, provider, signal, basis)
+        )""",
+        """CREATE TABLE tellings (
+            key INTEGER PRIMARY KEY, quality TEXT NOT NULL, made_by TEXT NOT NULL, dataset TEXT NOT NULL,
+            detail TEXT NOT NULL, UNIQUE (quality, made_by, dataset, detail)
+        )""",
+        """CREATE TABLE intensities (
+            series INTEGER NOT NULL, valid_from_s REAL NOT NULL, valid_until_s REAL NOT NULL,
+            version INTEGER NOT NULL, grams_per_kilowatthour REAL NOT NULL, telling INTEGER NOT NULL,
+            fetched_at_s REAL, updated_at_s REAL, checked_at_s REAL,
+            PRIMARY KEY (series, valid_from_s, valid_until_s, version)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE asks (
+            provider TEXT NOT NULL, zone TEXT NOT NULL, at_s REAL NOT NULL, what TEXT NOT NULL,
+            start_s REAL NOT NULL, end_s REAL NOT NULL,
+            PRIMARY KEY (provider, zone, at_s, what, start_s, end_s)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX runs_by_end ON runs (end_wall_s)",
+    ):
+        db.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (_begin, _attribute, _pack, _tell)
 """From version n to n + 1, in order. A step that a release has seen is never changed."""
 
 

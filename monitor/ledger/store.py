@@ -93,6 +93,23 @@ def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
 
 
+def connect_beside(path: Path, busy_s: float) -> sqlite3.Connection:
+    """A connection for whoever writes a little, now and then, beside the ledger's writer. The file must be there.
+
+    A power cut may take its last commits, so that none of them waits for the disk: what they hold can be had again.
+    Raises sqlite3.Error.
+    """
+    url = f"file:{quote(str(path))}?mode=rw"
+    db = sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False, timeout=busy_s)
+    try:
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")  # the ledger's writer empties the log
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing."""
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=READ_BUSY_S)

@@ -38,7 +38,7 @@ class Waits:
         if entry.waiting is not self._waiting:
             self._blob = self._told_anew(entry.waiting)
             self._waiting = entry.waiting
-        if entry.looks != self._looks:
+        if entry.looks is not self._looks and entry.looks != self._looks:
             self._text = encode([_look(look, forgotten) for look in entry.looks]) if entry.looks else None
             self._looks = entry.looks
         return self._blob or None, self._text
@@ -46,6 +46,8 @@ class Waits:
     def _told_anew(self, waiting: tuple[Waiting, ...]) -> bytes:
         """The oldest leave at the front, new ones come at the end."""
         known, same, gone = self._waiting, 0, 0
+        if waiting[:-1] == known:  # nearly always: one more
+            return self._blob + _packed(waiting[-1]) if waiting else b""
         if waiting:
             gone = next((number for number, one in enumerate(known) if one is waiting[0]), len(known))
             same = sum(takewhile(bool, map(is_, known[gone:], waiting)))

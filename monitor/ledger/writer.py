@@ -65,7 +65,8 @@ class Writer:
         self._waits: dict[str, Waits] = {}
         self._node = NodeTables(self._db)
         self._runs: dict[str, tuple[int, RunTotals, runs.Shape]] = {}
-        self._labels: dict[Account, tuple[int, int]] = {}
+        self._labels: dict[Account, tuple[int, int, int]] = {}
+        """Keys of the run, the device and the label."""
 
     def write(self, batch: Batch) -> None:
         """Write it all or nothing. Raises sqlite3.Error, after which nothing of it is in the file."""
@@ -80,9 +81,7 @@ class Writer:
         db, snapshot = self._db, batch.snapshot
         at = snapshot.at or Instant(0.0, 0.0)
         states = [self._state(entry, batch.forgotten) for entry in snapshot.devices.values()]
-        for totals in (*batch.departed.values(), *snapshot.runs.values()):
-            if totals.run.id not in batch.forgotten:
-                self._keep_run(totals)
+        self._keep_runs(batch)
         db.executemany(ADD, [self._row(key, sums, batch.forgotten) for key, sums in batch.rows.items()])
         for change in batch.factors:
             self._change_factors(change)
@@ -109,16 +108,28 @@ class Writer:
         self._devices[device.id] = (key, device)
         return key
 
-    def _keep_run(self, totals: RunTotals) -> None:
+    def _keep_runs(self, batch: Batch) -> None:
+        numbers: dict[int, bytes] = {}
+        for run_id, totals in (*batch.departed.items(), *batch.snapshot.runs.items()):
+            known = self._runs.get(run_id)
+            is_same = known is not None and known[1].run is totals.run
+            if known is not None and is_same and known[1].energy_j is totals.energy_j:
+                continue  # nothing of it is new but watts, which are of the moment, and duration, which its start tells
+            if run_id in batch.forgotten:
+                continue
+            shape = runs.shape_of(totals)
+            if known is not None and is_same and known[2] == shape:
+                numbers[known[0]] = runs.numbers_of(totals)
+                self._runs[run_id] = (known[0], totals, shape)
+            else:
+                self._keep_run(totals, shape)
+                numbers.pop(self._runs[run_id][0], None)  # one that has departed, and come back since
+        self._db.executemany(
+            "UPDATE runs SET numbers = ? WHERE key = ?", [(of_run, key) for key, of_run in numbers.items()]
+        )
+
+    def _keep_run(self, totals: RunTotals, shape: runs.Shape) -> None:
         run = totals.run
-        known = self._runs.get(run.id)
-        if known is not None and known[1].run is run and known[1].energy_j is totals.energy_j:
-            return  # nothing of it is new but watts, which are of the moment, and duration, which its start tells
-        shape, numbers = runs.shape_of(totals), runs.numbers_of(totals)
-        if known is not None and known[1].run is run and known[2] == shape:
-            self._db.execute("UPDATE runs SET numbers = ? WHERE key = ?", (numbers, known[0]))
-            self._runs[run.id] = (known[0], totals, shape)
-            return
         key: int = self._db.execute(
             "INSERT INTO runs (id, user, start_wall_s, end_wall_s, boot, run, shape, numbers) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
@@ -134,7 +145,7 @@ class Writer:
                 self._boot_id,
                 runs.run_text(run),
                 runs.encode(shape),
-                numbers,
+                runs.numbers_of(totals),
             ),
         ).fetchone()[0]
         self._runs[run.id] = (key, totals, shape)
@@ -142,16 +153,17 @@ class Writer:
     def _row(self, key: Key, sums: Sums, forgotten: frozenset[str]) -> tuple[float, ...]:
         account, start_s, span_s = key
         known = self._labels.get(account)
-        run, label = known if known is not None else self._label(account, forgotten)
-        return run, start_s, span_s, self._devices[account[1]][0], label, *sums
+        run, device, label = known if known is not None else self._label(account, forgotten)
+        return run, start_s, span_s, device, label, *sums
 
-    def _label(self, account: Account, forgotten: frozenset[str]) -> tuple[int, int]:
-        """Keys of the run and of the label; for a run that was forgotten, those of nobody."""
-        run_id, _device, zone, phase, method, share, recovered = account
+    def _label(self, account: Account, forgotten: frozenset[str]) -> tuple[int, int, int]:
+        """Keys of the run, the device and the label; for a run that was forgotten, those of nobody."""
+        run_id, device_id, zone, phase, method, share, recovered = account
         run = NOBODY if not run_id or run_id in forgotten else self._run_key(run_id)
         if run == NOBODY:
             phase, share = "", None
-        keys = run, label_key(self._db, run, zone, phase, method, share or "", recovered)
+        label = label_key(self._db, run, zone, phase, method, share or "", recovered)
+        keys = run, self._devices[device_id][0], label
         self._labels[account] = keys
         return keys
 

@@ -81,6 +81,12 @@ class ReportAnswer(Answer):
     report: dict[str, Any] = Field(description="a trainwatt-report document")
 
 
+class GridAnswer(Answer):
+    """The answer to grid."""
+
+    grid: dict[str, Any] = Field(description="the document of /api/v1/grid")
+
+
 class ForgetAnswer(Answer):
     """The answer to forget."""
 

@@ -6,6 +6,7 @@ Not thread-safe: the registry guards it. No I/O.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from operator import is_
 
 from monitor.core.model import Device, Instant, Run, RunBook
 from monitor.errors import FailureError
@@ -57,9 +58,9 @@ class Book:
     def show(self, at: Instant) -> RunBook:
         """Every run to show now: the same object while nothing has changed."""
         self._strike_old(at)
-        runs: tuple[Run, ...] = tuple(entry.show() for entry in self._entries.values())
+        runs: tuple[Run, ...] = tuple([entry.show() for entry in self._entries.values()])
         shown = self._shown.runs
-        if len(runs) == len(shown) and all(one is other for one, other in zip(runs, shown, strict=True)):
+        if len(runs) == len(shown) and all(map(is_, runs, shown)):
             runs = shown
         if runs is not shown or (self.dropped, self.altered) != (self._shown.dropped, self._shown.altered):
             self._shown = RunBook(runs=runs, dropped=self.dropped, altered=self.altered)

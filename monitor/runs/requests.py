@@ -12,6 +12,7 @@ from monitor.runs.answers import (
     Answer,
     EndAnswer,
     ForgetAnswer,
+    GridAnswer,
     JobEndAnswer,
     JobStartAnswer,
     Refusal,
@@ -113,6 +114,12 @@ class Report(Request):
     run: RunId
 
 
+class Grid(Request):
+    """What the daemon knows of the grid: zones, intensities, feeds, outlooks, prices."""
+
+    op: Literal["grid"]
+
+
 class Forget(Request):
     """Remove ended runs from the ledger: one's own; an administrator's wish goes for all."""
 
@@ -181,6 +188,7 @@ REQUESTS: dict[str, tuple[type[Request], type[Answer]]] = {
     "end": (End, EndAnswer),
     "runs": (Runs, RunsAnswer),
     "report": (Report, ReportAnswer),
+    "grid": (Grid, GridAnswer),
     "forget": (Forget, ForgetAnswer),
     "stop": (Stop, Answer),
     "job_start": (JobStart, JobStartAnswer),

@@ -62,7 +62,7 @@ def test_an_endless_file_has_an_end() -> None:
 
 def test_keys_of_later_releases_are_passed_over() -> None:
     """Within a version keys may be added."""
-    later = json.loads(GOOD) | {"settled": 1}
+    later = json.loads(GOOD) | {"weather": 1}
 
     assert parse_report(json.dumps(later).encode(), "it") == json.loads(GOOD)
 

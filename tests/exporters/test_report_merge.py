@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -10,10 +11,12 @@ from exporters.report_file import parse_report, report_json
 from exporters.report_merge import canonical, merge
 from exporters.report_model import json_schema
 from monitor.core.attribution import ShareKind
-from monitor.core.model import Basis, Component, Method, Progress, Quality
+from monitor.core.model import Basis, Component, GridState, Method, Progress, Quality, Settled
+from monitor.core.snapshot import Extras
 from monitor.errors import UsageError
 from tests.exporters.test_report_document import START_S, demo, document, interval, moment, snapshot, totals
 
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 JOULES = st.floats(0.0, 1e9, allow_subnormal=False)
 
 
@@ -45,10 +48,22 @@ def reports(draw: st.DrawFn) -> dict[str, Any]:
         phase_j=draw(st.dictionaries(st.sampled_from(["train", "eval"]), JOULES)),
         held_s=draw(JOULES),
         duration_s=draw(st.floats(0.0, 100.0)),
+        extras=draw(st.builds(Extras, JOULES, JOULES, JOULES, JOULES, JOULES)),
     )
+    plain = snapshot(ledger=f"ledger-{ledger}")
+    priced = st.builds(
+        Settled,
+        emissions_g=st.dictionaries(st.sampled_from(Basis), JOULES),
+        energy_j=JOULES,
+        final_j=JOULES,
+        unpriced_j=JOULES,
+        priced_at_s=st.floats(START_S, START_S + 300.0),
+    )
+    settled = draw(st.dictionaries(st.just(run.id), priced))
+    policy = replace(plain.policy, currency=draw(st.sampled_from(["", "EUR", "USD"])))
     return document(
         entry,
-        snapshot(ledger=f"ledger-{ledger}"),
+        replace(plain, grid=GridState(settled=settled), policy=policy),
         node=f"node-{'xy'['ab'.find(ledger) < 0]}",
         written_at_wall_s=START_S + 200.0 + at_s,
         intervals=[interval(begins_s, begins_s + 50.0, 1.0)],
@@ -71,7 +86,7 @@ def test_a_merged_report_is_a_report(documents: list[dict[str, Any]]) -> None:
     """It is valid by the schema, comes back from its file, and merging it alone changes nothing."""
     merged = merge(documents)
     text = report_json(merged)
-    jsonschema.Draft202012Validator(json_schema()).validate(json.loads(text))
+    VALIDATOR.validate(json.loads(text))
 
     assert parse_report(text.encode(), "it") == json.loads(text)
     assert merge([merged]) == merged

@@ -73,6 +73,22 @@ class Remembered:
         self._check()
         return [interval(0.0, 61.2, 12_340.0, run_id=run_id)]
 
+    def energy_by_slot(
+        self,
+        run_id: str,  # noqa: ARG002
+        start_wall_s: float,  # noqa: ARG002
+        end_wall_s: float,  # noqa: ARG002
+        slot_s: int,
+    ) -> Sequence[tuple[str, float, float, float]]:
+        """All of the run's joules in one slot."""
+        self._check()
+        return [("DE", START_S // slot_s * slot_s, 12_340.0, 1.0)]
+
+    def unsettled(self, since_wall_s: float) -> Sequence[str]:  # noqa: ARG002
+        """All of them."""
+        self._check()
+        return list(self._entries)
+
     def factors(self, start_wall_s: float, end_wall_s: float) -> Sequence[Intensity]:
         """The factor of Germany."""
         self._check()
@@ -196,7 +212,7 @@ def test_devices_and_grid_are_those_of_the_snapshot(api: str) -> None:
     whole = get(f"{api}/api/v1/snapshot")[1]
 
     assert (200, {"devices": whole["devices"]}) == get(f"{api}/api/v1/devices")
-    assert (200, {"grid": whole["grid"]}) == get(f"{api}/api/v1/grid")
+    assert (200, {"at": whole["at"], "grid": whole["grid"], **whole["grid_state"]}) == get(f"{api}/api/v1/grid")
 
 
 def test_the_snapshot_tells_the_ledger_and_what_is_new_of_runs() -> None:

@@ -26,9 +26,10 @@ def free_port() -> int:
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Copy of this environment without any setting of trainwatt, plus `extra`."""
+    """Copy of this environment without settings of trainwatt, plus `extra`; unless that says so, nobody is asked."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("TRAINWATT_")}
-    return mine | dict(extra or {})
+    asks = any(name.startswith("TRAINWATT_FEED") for name in extra or {})
+    return mine | ({} if asks else {"TRAINWATT_FEEDS": "none"}) | dict(extra or {})
 
 
 def command(

@@ -6,7 +6,7 @@ Nothing sleeps: time is set to the next deadline, then whoever is due runs.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitor.core.model import Instant, Intensity, Run, RunBook
+from monitor.core.model import GridState, Instant, Intensity, Run, RunBook
 from monitor.core.ports import Keeper, Now, Source
 from monitor.core.snapshot import DeviceTotals, Policy, Snapshot
 from monitor.loop import LAG_S, Loop
@@ -70,6 +70,10 @@ class Rig:
     def intensities(self, at: Instant) -> tuple[Intensity, ...]:  # noqa: ARG002
         """No price."""
         return ()
+
+    def state(self) -> GridState:
+        """No feeds."""
+        return GridState()
 
     def go(self, seconds: float, *, each_turn: Callable[[Snapshot], None] | None = None) -> Snapshot:
         """Let so much time pass, and the turn of its end; return its snapshot."""

@@ -88,6 +88,80 @@ def test_factors_are_those_that_were_in_use(tmp_path: Path) -> None:
     assert {FLAT, newer, slots[0]} == set(both)
 
 
+def test_energy_by_slot_adds_up_to_the_run(tmp_path: Path) -> None:
+    """In slots of five minutes of Unix time, oldest first; from a bound on only what is newer; by zone."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    count.begin("r1")
+    count.begin("r2", holds=("GPU-b",))
+    for _ in range(80):
+        ledger.offer(count.turn(10.0))
+    count.snapshot = replace(count.snapshot, policy=replace(count.snapshot.policy, zones={"GPU-a": "DK-DK1"}))
+    for _ in range(80):
+        ledger.offer(count.turn(10.0))
+    ledger.commit()
+    rows = ledger.history.intervals("r1")
+    slots = ledger.history.energy_by_slot("r1", 0.0, 4e9, 300)
+    bound_s = slots[2][1]
+    newer = ledger.history.energy_by_slot("r1", bound_s, 4e9, 300)
+    within = ledger.history.energy_by_slot("r1", bound_s, bound_s + 300.0, 300)
+    none = ledger.history.energy_by_slot("r9", 0.0, 4e9, 300)
+    ledger.close()
+
+    assert pytest.approx(total_j(count.snapshot, "r1"), rel=1e-12) == sum(slot[2] for slot in slots)
+    for zone in ("DE", "DK-DK1"):
+        assert pytest.approx(rows_j([row for row in rows if row.zone == zone]), rel=1e-12) == sum(
+            slot[2] for slot in slots if slot[0] == zone
+        )
+    assert sorted(slot[1] for slot in slots) == [slot[1] for slot in slots]
+    assert {0.0} == {slot[1] % 300.0 for slot in slots}
+    assert [slot for slot in slots if slot[1] >= bound_s] == list(newer)
+    assert [slot for slot in slots if slot[1] == bound_s] == list(within)
+    assert {1.25} == {slot[3] for slot in slots}
+    assert [] == list(none)
+
+
+def test_energy_by_slot_has_the_overhead_of_its_time(tmp_path: Path) -> None:
+    """A daemon with another setting begins with its own; what was used between the two is priced by the later one."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    count.begin("r1")
+    count.keep(ledger, 120)
+    ended_s = count.now().wall_s
+    before_j = total_j(count.snapshot, "r1")
+    ledger.close()
+    count.pass_time(300.0)
+    ledger = count.open(tmp_path, policy=replace(count.snapshot.policy, pue_ratio=2.0))
+    count.keep(ledger, 120)
+    slots = ledger.history.energy_by_slot("r1", 0.0, 4e9, 10)
+    ledger.close()
+
+    assert {1.25} == {ratio for _zone, start_s, _energy_j, ratio in slots if start_s + 10.0 <= ended_s}
+    assert {2.0} == {ratio for _zone, start_s, _energy_j, ratio in slots if start_s >= ended_s}
+    assert pytest.approx(before_j, rel=0.1) == sum(slot[2] for slot in slots if slot[3] == 1.25)
+    assert pytest.approx(total_j(count.snapshot, "r1"), rel=1e-12) == sum(slot[2] for slot in slots)
+
+
+def test_unsettled_runs_are_the_alive_and_the_lately_ended(tmp_path: Path) -> None:
+    """Newest start first."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    for run_id, ends in (("old", True), ("alive", False), ("ended", True), ("new", False)):
+        count.begin(run_id)
+        count.keep(ledger, 3)
+        if ends:
+            count.end(run_id)
+            count.keep(ledger, 2)
+        if run_id == "old":
+            since_s = count.now().wall_s
+    found = ledger.history.unsettled(since_s)
+    everything = ledger.history.unsettled(0.0)
+    ledger.close()
+
+    assert ["new", "ended", "alive"] == list(found)
+    assert ["new", "ended", "alive", "old"] == list(everything)
+
+
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     """No traceback of a database reaches a user."""
     count = Count()

@@ -10,6 +10,7 @@ import stat
 import struct
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from monitor.core.model import LedgerState, Method
 from monitor.core.waiting import Idle
 from monitor.errors import FailureError
 from monitor.ledger import schema, store
+from monitor.ledger.intensities import Intensities
 from tests.harness import need
-from tests.ledger.counting import Count, total_j
+from tests.ledger.counting import FLAT, Count, total_j
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -291,6 +293,26 @@ def test_a_ledger_of_version_2_goes_on(tmp_path: Path) -> None:
         assert (1000.25, 123.456789, None) == (counted.at.mono_s, counted.energy_j, counted.power_w)
         assert Idle(61.7, 990.5, 0.1) == entry.idle
         assert (7.3, [7.3]) == (entry.pending_j, [one.energy_j for one in entry.waiting])
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_an_older_ledger_takes_what_the_feeds_tell(tmp_path: Path, version: int) -> None:
+    """The tables of intensities come with version 4, whatever came before."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as db:
+        db.executescript((Path(__file__).parent / "version1.sql").read_text())
+        schema.migrate(db, schema.STEPS[:version])
+    value = replace(FLAT, valid_from_s=0.0, valid_until_s=3600.0, fetched_at_s=1.0)
+    ledger = Count(mono_s=1016.0).open(tmp_path)
+    for _ in range(2):
+        store = Intensities(tmp_path / "ledger.sqlite")
+        store.add([value])
+        known = store.known("DE", 0.0, 10.0)
+        store.close()
+    runs = ledger.history.unsettled(0.0)
+    ledger.close()
+
+    assert [value] == list(known)
+    assert {"alive", "ended"} <= set(runs)
 
 
 def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from monitor import clock
-from monitor.core.model import Instant, LedgerHealth, Run, RunBook
+from monitor.core.model import GridState, Instant, LedgerHealth, Run, RunBook
 from monitor.core.ports import Source
 from monitor.core.snapshot import Policy, Snapshot
 from monitor.loop import Loop
@@ -108,6 +108,10 @@ class Book:
     def runs(self, at: Instant) -> RunBook:  # noqa: ARG002
         """None."""
         return RunBook()
+
+    def state(self) -> GridState:
+        """No feeds."""
+        return GridState()
 
     def intensities(self, at: Instant) -> tuple[()]:  # noqa: ARG002
         """None."""

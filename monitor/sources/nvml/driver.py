@@ -4,6 +4,7 @@ The only file that calls the driver; every call of the process comes from the on
 (NVML is thread-safe but not fork-safe). Symbols: nvml.h.
 """
 
+import ctypes
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -181,9 +182,29 @@ def profile_slices(handle: Handle, profile: int) -> int:
     return int(pynvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, profile, version=1).sliceCount)
 
 
+class _FieldValue(ctypes.Structure):
+    """nvmlFieldValue_t of nvml.h. That of pynvml looks for text at every access, which takes longer than to ask."""
+
+    _fields_ = (
+        ("field_id", ctypes.c_uint),
+        ("scope_id", ctypes.c_uint),
+        ("timestamp_us", ctypes.c_longlong),
+        ("latency_us", ctypes.c_longlong),
+        ("value_type", ctypes.c_uint),
+        ("code", ctypes.c_uint),
+        ("value", pynvml.c_nvmlValue_t),
+    )
+
+
 def _field(handle: Handle, field_id: int, scope: Scope) -> Any:
-    value = pynvml.nvmlDeviceGetFieldValues(handle, [(field_id, scope)])[0]
+    """NvmlDeviceGetFieldValues of one field."""
+    try:
+        ask = pynvml.nvmlLib.nvmlDeviceGetFieldValues
+    except AttributeError:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND) from None
+    field = _FieldValue(field_id, scope)
     # The call itself succeeds whatever became of the single value.
-    if value.nvmlReturn != pynvml.NVML_SUCCESS:
-        raise pynvml.NVMLError(value.nvmlReturn)
-    return value.value
+    code = ask(handle, 1, ctypes.byref(field)) or field.code
+    if code != pynvml.NVML_SUCCESS:
+        raise pynvml.NVMLError(code)
+    return field.value

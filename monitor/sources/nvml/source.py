@@ -10,7 +10,7 @@ from typing import TypeVar
 import pynvml
 
 from monitor import clock
-from monitor.core.model import Instant, Processes, ReadFailure, Reading, Readout, Telemetry
+from monitor.core.model import Device, Instant, PowerSignal, Processes, ReadFailure, Reading, Readout, Telemetry
 from monitor.core.ports import Now
 from monitor.errors import SourceAbsent, SourceBroken, SourceError
 from monitor.sources.nvml import driver, mig
@@ -33,6 +33,8 @@ MOST_UNKNOWN = 5
 """So often in a row may the driver answer "unknown error" before the library is opened anew."""
 
 T = TypeVar("T")
+Said = tuple[Device, Instant, float | None, float | None, PowerSignal]
+"""A reading before its telemetry is known: device, moment, joules, watts and what these mean."""
 
 
 class _SkippedError(Exception):
@@ -123,20 +125,31 @@ class Nvml:
         failures += self._changed
         self._changed = []
         counted = self._counters(due, failures, everything=everything)
-        readings = [reading for seen in counted if (reading := self._with_power(*seen))]
+        told = [said for seen in counted if (said := self._with_power(*seen))]
+        telemetry: dict[str, Telemetry] = {}
         processes: tuple[Processes, ...] = ()
         if everything and in_turn and self._telemetry_due(started_s):
             telemetry = {gpu.device.id: self._telemetry(gpu) for gpu in self._gpus}
-            readings = [replace(reading, telemetry=telemetry.get(reading.device.id)) for reading in readings]
             processes = self._processes()
             self._look_round(started_s)
         elif not in_turn and started_s - self._looked_at_s >= LOOKS_APART_S:
             processes = self._processes()
+        readings = tuple(
+            Reading(
+                device=device,
+                at=at,
+                energy_j=energy_j,
+                power_w=power_w,
+                power_signal=signal,
+                telemetry=telemetry.get(device.id),
+            )
+            for device, at, energy_j, power_w, signal in told
+        )
         integrating = any(channel.hurried for gpu in self._gpus for channel in gpu.channels)
         self.period_s = min(INTEGRATION_PERIOD_S, self._interval_s) if integrating else self._interval_s
         if everything:
             self._standing = tuple(failure.message for failure in failures)
-        return Readout(readings=tuple(readings), failures=tuple(failures), processes=processes, notes=self._standing)
+        return Readout(readings=readings, failures=tuple(failures), processes=processes, notes=self._standing)
 
     def close(self) -> None:
         """Give every handle back."""
@@ -180,15 +193,15 @@ class Nvml:
         channel.counter_away, gpu.unknown = False, 0
         return energy_j
 
-    def _with_power(self, gpu: Gpu, channel: Channel, at: Instant, energy_j: float | None) -> Reading | None:
+    def _with_power(self, gpu: Gpu, channel: Channel, at: Instant, energy_j: float | None) -> Said | None:
         """The reading, with watts; None when neither counter nor sensor answered, for it must say something."""
         for signal, call in channel.powers:
             power_w = self._ask_optional(gpu, channel.off, call, call)
             if power_w is not None:
                 at = at if energy_j is not None else channel.moment_of(signal, self._now())
-                return Reading(device=channel.device, at=at, energy_j=energy_j, power_w=power_w, power_signal=signal)
+                return channel.device, at, energy_j, power_w, signal
         answered = energy_j is not None or not channel.counter_away
-        return Reading(device=channel.device, at=at, energy_j=energy_j) if answered and gpu in self._gpus else None
+        return (channel.device, at, energy_j, None, PowerSignal.AVERAGE) if answered and gpu in self._gpus else None
 
     def _telemetry(self, gpu: Gpu) -> Telemetry:
         return Telemetry(

@@ -28,8 +28,9 @@ def in_order(
     """What prices one zone, in order of preference: of those that cover a moment, the first one prices it.
 
     For each provider what it observed, its last value carried by two slots, what it forecast; then of all of them the
-    last value carried by 3 h; then the static value. Whatever has the basis of the first provider comes before all
-    that has another, the static value included, so that a run's grams of that basis are whole: bases are never added.
+    last value carried by 3 h. Whatever has the basis of the first provider comes before all that has another, so that a
+    run's grams are of one basis as far as possible: bases are never added. The static value comes last, whatever its
+    basis: somebody who named a second provider wants its live values, and not those of a year.
     `known` is the newest version of each value, in any order; values of other providers and signals are left out, and
     what has ended before `at_s - keep_s`.
     """
@@ -41,8 +42,8 @@ def in_order(
     for is_other in (False, True):
         of_basis = [value for value in usable if (value.basis is not basis) is is_other]
         found += _of_basis([[v for v in of_basis if v.provider == name] for name in ranks])
-        if static is not None and (basis is not None and static.basis is not basis) is is_other:
-            found.append(static)
+    if static is not None:
+        found.append(static)
     return tuple(slot for slot in found if slot.valid_until_s > since_s)
 
 

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from monitor.core import settlement
 from monitor.core.carbon import grams_of
+from monitor.core.fallback import with_relayed
 from monitor.core.model import Intensity, Run, Settled, Signal
 from monitor.core.ports import History, IntensityStore
 from monitor.core.settlement import Course, Energy, Tally
@@ -276,7 +277,9 @@ class Settler:
     def _providers_of(self, zone: str, known: Iterable[Intensity]) -> Sequence[str]:
         """In order; of a zone that is no longer the node's, those that told something of it."""
         found = self._providers.get(zone)
-        return found if found is not None else tuple(dict.fromkeys(value.provider for value in known))
+        if found is not None:
+            return with_relayed(found, known)
+        return tuple(dict.fromkeys(value.provider for value in known))
 
     def _static(self, zone: str, start_s: float, end_s: float) -> Intensity | None:
         """Yearly value; of a zone that is no longer the node's, the one that was in use then."""

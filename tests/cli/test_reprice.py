@@ -15,6 +15,8 @@ from tests.exporters.test_report_document import START_S, interval
 from tests.exporters.test_report_pricing import REVISED, SLOT_S, report, settled_g
 from tests.harness.daemon import command
 
+ASKING = {"TRAINWATT_FEEDS": ""}
+"""As where nothing is set: the providers of the settings file are asked."""
 MERGED = merge([report(REVISED), report(REVISED, ledger="ledger-2", node="node-b")])
 
 
@@ -32,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def again(folder: Path, *args: str) -> dict[str, Any]:
     """The report that comes out, as JSON."""
-    done = command("report", *args, "--format", "json", cwd=folder)
+    done = command("report", *args, "--format", "json", cwd=folder, env=ASKING)
     assert (0, "") == (done.returncode, done.stderr)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
@@ -103,7 +105,7 @@ def test_a_feed_that_fails_is_a_line_and_the_rest_goes_on(folder: Path) -> None:
     """The figure is what the file has then; here it has none, which is not 0."""
     with FeedServer() as server:
         server.play(Answer(status=500, body=b"out of order"))
-        done = command("report", *british(folder, server), "--format", "json", cwd=folder)
+        done = command("report", *british(folder, server), "--format", "json", cwd=folder, env=ASKING)
 
     assert (0, 1) == (done.returncode, done.stderr.count("\n"))
     assert "trainwatt: GB: " in done.stderr

@@ -77,14 +77,11 @@ def _reference(
         [value for value in average if newest is not None and value.basis is newest.basis],
         [value for value in average if newest is not None and value.basis is not newest.basis],
     ]
-    for index, group in enumerate(groups):
+    for group in groups:
         found = _reference_of_group(group, providers, moment_s)
         if found is not None:
             return found
-        is_static_here = static is not None and (newest is None or static.basis is newest.basis) is (index == 0)
-        if static is not None and is_static_here:
-            return static.grams_per_kilowatthour, Quality.STATIC, static.provider
-    return None
+    return None if static is None else (static.grams_per_kilowatthour, Quality.STATIC, static.provider)
 
 
 def _reference_of_group(
@@ -237,17 +234,18 @@ def test_the_other_provider_comes_before_a_long_carry_if_it_counts_the_same() ->
     assert (99.0, Quality.ACTUAL) == _label(slots, 4 * HALF_HOUR_S + 1.0)
 
 
-def test_the_basis_of_the_first_provider_is_kept_even_for_a_yearly_value() -> None:
-    """A lifecycle run stays a lifecycle run: the direct provider is used only where nothing else covers."""
+def test_the_basis_of_the_first_provider_is_kept_while_it_told_anything_lately() -> None:
+    """A lifecycle run stays one while a lifecycle value is carried; then come the other provider and the year."""
     known = [
         _slot(342.0, start_s=-8 * HOUR_S, step_s=HOUR_S, provider="electricitymaps", basis=Basis.LIFECYCLE),
         _slot(138.0),
     ]
-    with_static = in_order(known, ["electricitymaps", "neso"], STATIC, at_s=NOON_S, keep_s=HOUR_S)
-    without = in_order(known, ["electricitymaps", "neso"], None, at_s=NOON_S, keep_s=HOUR_S)
+    lately = [replace(known[0], valid_from_s=NOON_S - 2 * HOUR_S, valid_until_s=NOON_S - HOUR_S), known[1]]
+    order = ["electricitymaps", "neso"]
 
-    assert (210.9, Quality.STATIC) == _label(with_static, 60.0)
-    assert (138.0, Quality.ACTUAL) == _label(without, 60.0)
+    assert (342.0, Quality.CARRIED) == _label(in_order(lately, order, STATIC, at_s=NOON_S, keep_s=HOUR_S), 60.0)
+    assert (138.0, Quality.ACTUAL) == _label(in_order(known, order, STATIC, at_s=NOON_S, keep_s=HOUR_S), 60.0)
+    assert (210.9, Quality.STATIC) == _label(in_order(known[:1], order, STATIC, at_s=NOON_S, keep_s=HOUR_S), 60.0)
 
 
 def test_a_first_provider_that_never_spoke_has_no_basis_to_keep() -> None:

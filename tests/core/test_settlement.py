@@ -225,15 +225,19 @@ def test_what_stands_in_is_final_slot_by_slot() -> None:
 
 def test_the_basis_is_kept_to_where_its_provider_is_silent() -> None:
     """Looked at piece by piece, two days without the first provider are priced as they are within the whole."""
-    others = hourly([20.0] * 48, provider="neso", basis=Basis.DIRECT)
+    others = [
+        *hourly([20.0] * 48, provider="neso", basis=Basis.DIRECT),
+        *hourly([30.0] * 48, provider="file", basis=Basis.LIFECYCLE),
+    ]
+    order = [*ORDER, "file"]
     words: dict[str, Any] = {"start_s": T0_S, "end_s": T0_S + 48 * HOUR_S, "settles_after_s": {}}
     newest = value(90 * HOUR_S, 91 * HOUR_S, 100.0)
     known = [newest, *others]
-    alone = settlement.course(others, ORDER, YEARLY, **words)
-    kept = settlement.course(others, ORDER, YEARLY, basis_of=settlement.newest_of_first(known, ORDER), **words)
+    alone = settlement.course(others, order, YEARLY, **words)
+    kept = settlement.course(others, order, YEARLY, basis_of=settlement.newest_of_first(known, order), **words)
 
-    assert ["neso"] == [one.intensity.provider for one in alone.stretches[:1] if one.intensity]
-    assert [YEARLY] == [one.intensity for one in kept.stretches]
+    assert {"neso"} == {one.intensity.provider for one in alone.stretches if one.intensity}
+    assert {"file"} == {one.intensity.provider for one in kept.stretches if one.intensity}
 
 
 @settings(max_examples=60, deadline=None)

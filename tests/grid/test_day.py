@@ -196,12 +196,13 @@ def danish_g(slot_s: float) -> float:
 
 
 def danish_answer(asked: Asked, now_s: float) -> Answer:
-    """CO2Emis and CO2EmisProg: all of the last and the next hours, in UTC as is asked for."""
+    """CO2Emis and CO2EmisProg: all of the last and the next hours, of which a moment is only taken as UTC."""
     query = parse_qs(asked.query)
-    assert query["timezone"] == ["UTC"]
+    # What is no offset from now is read as Danish time, unless told otherwise.
+    assert query.get("timezone") == ["UTC"] or query.get("start", ["now"])[0].startswith("now")
     ahead = asked.path.endswith("CO2EmisProg")
     first_s = (now_s if ahead else now_s - 6 * 3600.0) // 300.0 * 300.0
-    count = 12 * 12 if ahead else 6 * 12 - 1
+    count = 12 * 12 if ahead else 6 * 12 + 1
     rows = [
         {
             "Minutes5UTC": f"{datetime.fromtimestamp(first_s + 300.0 * number, UTC):%Y-%m-%dT%H:%M:%S}",

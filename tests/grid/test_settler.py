@@ -268,8 +268,8 @@ def test_joules_of_a_zone_that_was_left_keep_their_price(node: Node) -> None:
     assert 0.0 == settled.unpriced_j
 
 
-def test_a_long_run_is_priced_in_one_basis(node: Node) -> None:
-    """Ten days, five of them without the first provider: the yearly value of its basis, not another's of another one.
+def test_a_long_run_keeps_its_basis_as_far_as_possible(node: Node) -> None:
+    """Ten days, five of them without the first provider: what is carried, then the other one, in a sum of its own.
 
     What was final long ago is kept as a sum: the figure is that of the whole.
     """
@@ -290,9 +290,10 @@ def test_a_long_run_is_priced_in_one_basis(node: Node) -> None:
         node.settler.tick()
     settled = node.settled()
     carried = {72: known[71], 73: known[71], 74: known[71]}
-    numbers = dict.fromkeys(range(240), FLAT.grams_per_kilowatthour) | known | carried
+    (other_g,) = node.grams(dict.fromkeys(set(range(240)) - known.keys() - carried.keys(), 20.0)).values()
+    expected = node.grams(known | carried) | {Basis.UNKNOWN: other_g}
 
-    assert pytest.approx(node.grams(numbers), rel=1e-9) == dict(settled.emissions_g)
+    assert pytest.approx(expected, rel=1e-9) == dict(settled.emissions_g)
     assert pytest.approx(total_j(node.count.snapshot, "r1"), rel=1e-9) == settled.energy_j
     assert pytest.approx(168 / 240, abs=0.02) == settled.final_ratio
 

@@ -58,16 +58,17 @@ def marginal_grams(
 def cost_of(energy_j: float, start_wall_s: float, end_wall_s: float, rates: Sequence[Rate], pue_ratio: float) -> float:
     """What energy used over [start, end) of Unix time costs, that of the site's overhead included.
 
-    `rates` stand in the order of time and do not overlap. Time without a price costs nothing that is known.
+    `rates` stand in the order of time and do not overlap. Time without a price costs nothing that is known, and
+    at prices below 0 nothing either: what is counted cannot fall, and nobody is paid for training.
     """
     span_s = end_wall_s - start_wall_s
     total = 0.0
     for rate in rates:
         from_s, until_s = max(start_wall_s, rate.valid_from_s), min(end_wall_s, rate.valid_until_s)
         if until_s > from_s:
-            total += energy_j * ((until_s - from_s) / span_s) * rate.amount
+            total += energy_j * ((until_s - from_s) / span_s) * max(0.0, rate.amount)
         elif span_s <= 0.0 and rate.valid_from_s <= start_wall_s < rate.valid_until_s:
-            total += energy_j * rate.amount
+            total += energy_j * max(0.0, rate.amount)
     return total / JOULES_PER_KILOWATTHOUR * pue_ratio
 
 

@@ -113,6 +113,14 @@ def test_electricity_costs_what_it_cost_then() -> None:
     assert snapshot.runs["r"].extras.cost == pytest.approx(0.002 * (4.5 * 0.20 + 5.5 * 0.40) * 1.25)
 
 
+def test_a_price_below_0_is_counted_as_0() -> None:
+    """It happens on the market; a counter that falls would be read as one that began anew."""
+    rates = (Rate(-0.50, UNIX_S - 100, UNIX_S + 4), Rate(0.40, UNIX_S + 4, UNIX_S + 1000))
+    snapshot = metered(Policy(currency="EUR"), seconds=10, rates=rates)
+
+    assert snapshot.runs["r"].extras.cost == pytest.approx(0.002 * 6 * 0.40)
+
+
 def test_contracts_and_water_are_figures_of_their_own() -> None:
     """Given factors times energy; water goes by the energy of the machines, which is how it is defined (WUE)."""
     policy = Policy(zone="DE", pue_ratio=1.5, market_grams_per_kilowatthour=10.0, water_liters_per_kilowatthour=1.8)

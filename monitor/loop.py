@@ -179,6 +179,7 @@ class Loop:
             usages=tuple(usages),
             runs=self._runs.runs(at),
             intensities=self._grid.intensities(at),
+            grid=self._grid.state(),
             sources=tuple(sources),
             ledger=self._keeper.health(at) if self._keeper is not None else LedgerHealth(),
             late_ticks=late_ticks,

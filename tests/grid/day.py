@@ -24,7 +24,7 @@ from monitor.ledger.intensities import Intensities
 from monitor.ledger.ledger import Ledger, open_ledger
 from tests.harness.rig import UNIX_AT_BOOT_S, Rig
 
-TURN_S = 20.0
+TURN_S = 100.0
 POWER_W = 3600.0
 """A thousandth of a kilowatt-hour each second."""
 GPU = Device(id="GPU-day", component=Component.GPU, source="day", max_power_w=5000.0, counter_epoch="1")
@@ -67,6 +67,7 @@ class Days(Rig):
         self.at_s = begin_wall_s - UNIX_AT_BOOT_S
         self._feeding: list[Callable[[float], float]] = []
         self._due: list[float] = []
+        self._settle_every_s = 300.0
         policy = Policy(zone=zone, pue_ratio=pue_ratio, stale_after_s=3 * TURN_S)
         self.ledger: Ledger = open_ledger(directory, now=self.now, policy=policy, boot_id="boot-1", retention_days=None)
         self.store = Intensities(self.ledger.path)
@@ -128,7 +129,8 @@ class Days(Rig):
         return self.loop.head
 
     def wait_until(self, wall_s: float) -> None:
-        """Let time pass in which nothing is metered: feeds are asked and runs are settled."""
+        """Let time pass in which nothing is metered: feeds are asked and, now and then, runs are settled."""
+        self._settle_every_s = 7200.0
         self._set(wall_s - UNIX_AT_BOOT_S)
 
     def exposition(self) -> str:
@@ -142,7 +144,7 @@ class Days(Rig):
 
     def _settle(self) -> float:
         self._settler.tick()
-        return self.wall_s() + 300.0
+        return self.wall_s() + self._settle_every_s
 
     def _every(self, tick: Callable[[], float]) -> None:
         self._feeding.append(lambda _at_s: tick())

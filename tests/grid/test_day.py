@@ -143,7 +143,10 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         snapshot = days.until(BEGIN_S + 86_400.0, each_turn=look)
         days.wait_until(BEGIN_S + 5 * 86_400.0)
         state = days.state()
+        days.until(BEGIN_S + 5 * 86_400.0 + 3 * TURN_S)
+        shown = days.exposition()
         days.end()
+    told["shown"] = shown
     told |= {"expected": expected, "snapshot": snapshot, "state": state, "falls": falls, "wrong": wrong, "seen": seen}
     told["end_s"] = snapshot.devices[GPU.id].last_at.wall_s
     return told
@@ -172,6 +175,20 @@ def test_settled_grams_are_the_closed_form(day: dict) -> None:  # type: ignore[t
     assert [pytest.approx(math.fsum(parts), rel=1e-9)] == list(settled.emissions_g.values())
     assert settled.final_ratio == 1.0
     assert settled.unpriced_j == 0.0
+
+
+def test_the_settled_figure_is_shown(day: dict) -> None:  # type: ignore[type-arg]
+    """Beside the live one, with its basis and the share that is final; revisions and the provider's health, too."""
+    text, settled = day["shown"], day["state"].settled["r"]
+    ledger = day["snapshot"].ledger_id
+
+    assert {f'basis="direct",ledger="{ledger}",run="r"': pytest.approx(settled.emissions_g["direct"])} == series(
+        text, "run_settled_emissions_grams"
+    )
+    assert {f'ledger="{ledger}",run="r"': 1.0} == series(text, "run_settled_ratio")
+    assert {'grid_zone="GB"': day["state"].revisions["GB"]} == series(text, "grid_revisions_total")
+    assert {'provider="neso",reason="server"'} <= series(text, "grid_fetch_failures_total").keys()
+    assert {'provider="neso"'} == series(text, "grid_fetch_last_success_timestamp_seconds").keys()
 
 
 def test_quality_and_age_are_shown_at_every_moment(day: dict) -> None:  # type: ignore[type-arg]

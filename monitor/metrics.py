@@ -380,7 +380,7 @@ RUN_COST = Metric(
     type=Type.COUNTER,
     labels=(*_RUN, "currency"),
     rows=rows.run_cost,
-    help="Energy x PUE x price of electricity when it was used, a price below 0 taken as 0; absent where none was given.",
+    help="Energy x PUE x price of electricity when it was used, one below 0 taken as 0; absent where none was given.",
 )
 RUN_WATER = Metric(
     stem="run_water",

@@ -169,7 +169,7 @@ def as_known(versions: Sequence[Intensity], as_of_s: float | None) -> list[Inten
     A value without a time of fetching (an older report's) is taken as known from its slot's beginning on.
     """
     observed = {_told(slot, slot.valid_until_s) for slot in versions if slot.quality in OBSERVED}
-    newest: dict[tuple[Any, ...], tuple[tuple[float, float], Intensity]] = {}
+    newest: dict[tuple[Any, ...], tuple[tuple[bool, float, float], Intensity]] = {}
     for slot in versions:
         if slot.quality is Quality.CARRIED and _told(slot, slot.valid_from_s) in observed:
             continue  # it was made of a value that is in here itself, and will be again
@@ -178,8 +178,9 @@ def as_known(versions: Sequence[Intensity], as_of_s: float | None) -> list[Inten
         if as_of_s is not None and max(fetched_s, updated_s) > as_of_s:
             continue
         key = tuple(getattr(slot, name) for name in IDENTITY)
-        if key not in newest or newest[key][0] < (fetched_s, updated_s):
-            newest[key] = ((fetched_s, updated_s), slot)
+        age = (slot.quality not in (Quality.FORECAST, Quality.CARRIED), fetched_s, updated_s)
+        if key not in newest or newest[key][0] < age:
+            newest[key] = (age, slot)
     return [slot for _age, slot in newest.values()]
 
 

@@ -23,7 +23,11 @@ def score(document: Mapping[str, Any]) -> dict[str, Any] | None:
     of, source = ("settled", settled) if is_settled else ("live", document)
     by_basis: dict[str, float] = {}
     for part in source["emissions_g"]:
+        if part["emissions_g"] == 0.0:
+            continue  # a series that begins at 0 has no grams of its basis
         by_basis[part["basis"]] = by_basis.get(part["basis"], 0.0) + part["emissions_g"]
+    if not by_basis and source["emissions_g"]:
+        by_basis = {part["basis"]: 0.0 for part in source["emissions_g"]}
     if len(by_basis) != 1:
         return None
     ((basis, operational_g),) = by_basis.items()

@@ -134,7 +134,8 @@ class Reports:
 
     def _settled(self, document: Mapping[str, Any], priced: _Priced, at_s: float) -> dict[str, Any]:
         """Of a run that ended too long ago for the settler, or only now: it is priced again here."""
-        words, _used = settled(document, priced.known, at_s=at_s, as_of_s=None, settles_after_s=self._settles_after_s)
+        versions = list(dict.fromkeys([*priced.factors, *priced.known]))
+        words, _used = settled(document, versions, at_s=at_s, as_of_s=None, settles_after_s=self._settles_after_s)
         words["repriced"] = False
         return {"settled": words, "sci": score({**document, "settled": words})}
 

@@ -200,7 +200,9 @@ def _feeding(wiring: Wiring, ledger: Ledger) -> "Feeding | None":
         return None
     from monitor.feeding import Feeding
 
-    return Feeding(wiring, ledger.history, ledger.path)
+    feeding = Feeding(wiring, ledger.history, ledger.path)
+    feeding.fill()
+    return feeding
 
 
 def _devices(loop: Loop, *, lists_processes: bool = True) -> list[Device]:

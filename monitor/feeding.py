@@ -75,6 +75,10 @@ class Feeding:
         )
         self.grid: Grid = self._refresher
 
+    def fill(self) -> None:
+        """Take over what was known before the start: before the loop's first turn, which may price hours of downtime."""
+        self._refresher.fill()
+
     def watch(self, zone: str) -> None:
         """Have a zone asked for, too, that another trainwatt wants. Raises UsageError: there is no such zone."""
         if zone not in self._wiring.plans:

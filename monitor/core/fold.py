@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from operator import attrgetter
 from types import MappingProxyType
 
@@ -305,7 +305,7 @@ class _Turn:
                 if device.origin is not Origin.ESTIMATED:
                     count.measured_s += span_s - blind_s
                 if device.component not in COMMON:  # the time of CPUs and memory goes as their joules do
-                    self.account.reserve(claim.run.id, device, span_s / len(self.claims[device.id]))
+                    self.account.reserve(claim.run.id, device, _reserved_s(claim, held, start_mono_s, end_mono_s))
 
     def _account_for_late_finding(self, run: Run) -> None:
         """A run that is found late used its devices before anybody charged it: that time is held, and unmeasured."""
@@ -428,6 +428,20 @@ class _Turn:
                 kind = ShareKind.WHOLE if held else ShareKind.USAGE
                 count.energy_j[component, method, kind] = 0.0
                 self.account.price(entry.device, 0.0, at_s, at_s, method, count.emissions_g)
+
+
+def _reserved_s(claim: Claim, held: Iterable[Claim], start_s: float, end_s: float) -> float:
+    """Its part of the time of a device: of a divided one its slices, else equally among those who had it then."""
+    from_s, until_s = max(start_s, claim.since_s), min(end_s, claim.until_s)
+    if until_s <= from_s:
+        return 0.0
+    if claim.slice_ratio is not None:
+        return (until_s - from_s) * claim.slice_ratio
+    moments = {from_s, until_s} | {m for one in held for m in (one.since_s, one.until_s) if from_s < m < until_s}
+    edges = sorted(moments)
+    return sum(
+        (high - low) / sum(one.since_s <= low and one.until_s >= high for one in held) for low, high in pairwise(edges)
+    )
 
 
 def _oldest_s(entry: DeviceTotals) -> float:

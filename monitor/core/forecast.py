@@ -42,11 +42,11 @@ def score(forecasts: Sequence[Intensity], actuals: Sequence[Intensity]) -> Score
     They are compared with the time-weighted mean of the same provider's values of the same zone, signal and basis, over
     slots that these cover wholly. None with fewer than twelve such slots.
     """
-    came: dict[_Kind, list[Intensity]] = {}
+    came: dict[_Kind, dict[tuple[float, float], Intensity]] = {}
     for actual in actuals:
         if actual.quality in KNOWN:
-            came.setdefault(_kind(actual), []).append(actual)
-    lines = {kind: _Line(_rates(slots)) for kind, slots in came.items()}
+            came.setdefault(_kind(actual), {})[actual.valid_from_s, actual.valid_until_s] = actual  # the newest word
+    lines = {kind: _Line(_rates(slots.values())) for kind, slots in came.items()}
     pairs: list[tuple[float, float]] = []
     for forecast in _newest_in_time(forecasts):
         line = lines.get(_kind(forecast))

@@ -17,23 +17,22 @@ class Tariff:
         """`slots` are those of the zone, of both signals."""
         self._pue_ratio = pue_ratio
         self._slots = [slot for slot in slots if slot.signal is Signal.AVERAGE]
-        self._flat = self._slots[0] if len(self._slots) == 1 and self._slots[0].is_for_ever else None
-        """The one slot that holds at any time, such as a yearly value: then there is nothing to cut."""
         self.marginal = [slot for slot in slots if slot.signal is Signal.MARGINAL]
 
     def price(
         self, energy_j: float, start_s: float, end_s: float, method: Method, into: Sequence[dict[EmissionsKey, float]]
     ) -> float:
         """Add the grams of energy used over [start, end) of Unix time; return the joules that have no price."""
-        flat = self._flat
-        if flat is not None:
-            key = (method, flat.basis, flat.quality)
-            emissions_g = grams_of(energy_j, flat, self._pue_ratio)
-            for sums in into:
-                sums[key] = sums.get(key, 0.0) + emissions_g
-            return 0.0
-        if not self._slots:
-            return energy_j
+        for slot in self._slots:
+            if slot.valid_from_s < end_s and start_s < slot.valid_until_s:
+                if slot.valid_from_s <= start_s and end_s <= slot.valid_until_s:
+                    # Nearly always the first that tells of the time tells of all of it.
+                    key = (method, slot.basis, slot.quality)
+                    emissions_g = grams_of(energy_j, slot, self._pue_ratio)
+                    for sums in into:
+                        sums[key] = sums.get(key, 0.0) + emissions_g
+                    return 0.0
+                break
         priced = price(energy_j, start_s, end_s, self._slots, self._pue_ratio)
         for grams in priced.grams:
             key = (method, grams.basis, grams.quality)

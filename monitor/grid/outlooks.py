@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from monitor.core import forecast
 from monitor.core.fallback import OBSERVED
 from monitor.core.model import Intensity, Outlook, Quality, Rate, Signal
+from monitor.core.settlement import first_of_each_moment
 
 SCORED_S = 7 * 24 * 3600.0
 """Forecasts of the last week are scored."""
@@ -28,12 +29,18 @@ def outlooks(
 def _outlook(newest: Intensity, own: Sequence[Intensity], versions: Sequence[Intensity], at_s: float) -> Outlook:
     """Of the provider, signal and basis of its newest forecast."""
     name, signal, basis = newest.provider, newest.signal, newest.basis
-    slots = {
-        value.valid_from_s: Rate(value.grams_per_kilowatthour, value.valid_from_s, value.valid_until_s)
-        # What holds now is known already where it is: an observation of a slot comes in place of its forecast.
-        for value in sorted(own, key=lambda value: (value.quality in OBSERVED, _issued_at_s(value)))
-        if value.basis is basis and value.valid_until_s > at_s
-    }
+    # What holds now is known already where it is: an observation of a slot comes in place of its forecast.
+    order = sorted(
+        (value for value in own if value.basis is basis and value.valid_until_s > at_s),
+        key=lambda value: (value.quality in OBSERVED, _issued_at_s(value)),
+        reverse=True,
+    )
+    begins_s, ends_s = min(v.valid_from_s for v in order), max(v.valid_until_s for v in order)
+    slots = [
+        Rate(value.grams_per_kilowatthour, from_s, until_s)
+        for from_s, until_s, value in first_of_each_moment(order, begins_s, ends_s)
+        if value is not None and until_s > at_s
+    ]
     past = [value for value in versions if value.provider == name and value.signal is signal and value.basis is basis]
     score = forecast.score(
         [value for value in past if value.quality is Quality.FORECAST],
@@ -45,7 +52,7 @@ def _outlook(newest: Intensity, own: Sequence[Intensity], versions: Sequence[Int
         basis=basis,
         signal=signal,
         issued_at_s=_issued_at_s(newest),
-        slots=tuple(slots[start_s] for start_s in sorted(slots)),
+        slots=tuple(slots),
         mean_error_g=None if score is None else score.mean_error_g,
         bias_g=None if score is None else score.bias_g,
         error_ratio=None if score is None else score.error_ratio,

@@ -277,9 +277,9 @@ class Settler:
     def _providers_of(self, zone: str, known: Iterable[Intensity]) -> Sequence[str]:
         """In order; of a zone that is no longer the node's, those that told something of it."""
         found = self._providers.get(zone)
-        if found is not None:
-            return with_relayed(found, known)
-        return tuple(dict.fromkeys(value.provider for value in known))
+        order = () if found is None else with_relayed(found, known)
+        # Those that are asked no more come last: what they told then still holds.
+        return tuple(dict.fromkeys([*order, *(value.provider for value in known)]))
 
     def _static(self, zone: str, start_s: float, end_s: float) -> Intensity | None:
         """Yearly value; of a zone that is no longer the node's, the one that was in use then."""

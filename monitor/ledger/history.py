@@ -102,7 +102,8 @@ class FileHistory:
         """Ids of the runs that are alive or ended since then, newest start first. Raises FailureError."""
         with self._reading() as db:
             rows = db.execute(
-                "SELECT id FROM runs WHERE end_wall_s IS NULL OR end_wall_s >= ? ORDER BY start_wall_s DESC, key DESC",
+                "SELECT id FROM runs WHERE end_wall_s IS NULL OR end_wall_s >= ? "
+                "ORDER BY end_wall_s IS NOT NULL, start_wall_s DESC, key DESC",
                 (since_wall_s,),
             ).fetchall()
         return [run_id for (run_id,) in rows]

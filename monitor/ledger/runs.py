@@ -118,7 +118,7 @@ def packed(text: str) -> tuple[str, bytes]:
         *(list(told.get(name, {}).items()) for name in SUMS[2:]),
     ]
     numbers = [number for group in sums for _key, number in group]
-    numbers += [*(ABSENT if told[name] is None else told[name] for name in PLAIN), *Extras()]
+    numbers += [*(ABSENT if told[name] is None else told[name] for name in PLAIN)]
     return encode([[key for key, _number in group] for group in sums]), struct.pack(f"<{len(numbers)}d", *numbers)
 
 

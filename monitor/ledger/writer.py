@@ -72,6 +72,8 @@ class Writer:
         """Write it all or nothing. Raises sqlite3.Error, after which nothing of it is in the file."""
         db = self._db
         transact(db, lambda: self._write(batch), undo=self.forget_what_is_known)
+        if batch.factors:
+            self._factors_end_s = None
         for run_id in batch.departed:
             self._runs.pop(run_id, None)
         if batch.departed:
@@ -83,8 +85,8 @@ class Writer:
         states = [self._state(entry, batch.forgotten) for entry in snapshot.devices.values()]
         self._keep_runs(batch)
         db.executemany(ADD, [self._row(key, sums, batch.forgotten) for key, sums in batch.rows.items()])
-        for change in batch.factors:
-            self._change_factors(change)
+        for number, change in enumerate(batch.factors):
+            self._change_factors(change, None if number else self._factors_end_s)
         db.executemany(_METERS, states)
         self._node.write(snapshot, batch.forgotten)
         db.execute(_CHECKPOINT, (self._boot_id, at.mono_s, at.wall_s, node.sums_text(snapshot)))
@@ -174,11 +176,10 @@ class Writer:
         row = self._db.execute("SELECT key FROM runs WHERE id = ?", (run_id,)).fetchone()
         return int(row[0]) if row is not None else NOBODY
 
-    def _change_factors(self, change: FactorChange) -> None:
+    def _change_factors(self, change: FactorChange, end_s: float | None) -> None:
         db = self._db
         from_s = change.from_wall_s
-        ended_s = from_s if self._factors_end_s is None else min(from_s, self._factors_end_s)
-        self._factors_end_s = None
+        ended_s = from_s if end_s is None else min(from_s, end_s)
         now_used = {factor_row(intensity) for intensity in change.intensities}
         used = db.execute(f"SELECT rowid, {FACTOR} FROM factors WHERE used_until_s IS NULL").fetchall()  # noqa: S608
         for key, *row in used:

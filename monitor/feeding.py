@@ -76,7 +76,7 @@ class Feeding:
         self.grid: Grid = self._refresher
 
     def fill(self) -> None:
-        """Take over what was known before the start: before the loop's first turn, which may price hours of downtime."""
+        """Take over what was known before the start; the loop's first turn may price hours of downtime with it."""
         self._refresher.fill()
 
     def watch(self, zone: str) -> None:

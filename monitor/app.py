@@ -275,7 +275,7 @@ def running(settings: Settings) -> Iterator[Loop]:
                 everything=settings.serves_everything,
                 reports=parts.reports,
                 store=parts.feeding.store if parts.feeding is not None else None,
-                wanted=parts.feeding.watch if parts.feeding is not None else None,
+                wanted=parts.feeding.watch if parts.feeding is not None and settings.relay else None,
                 relay=settings.relay,
             )
         )
@@ -295,9 +295,9 @@ def _say_what_is_missing(settings: Settings, loop: Loop) -> None:
     elif not any(one.health.up for one in loop.supervisors if one.name != processes.NAME):
         LOG.warning("no sensor can be read on this machine: nothing is measured; try --mock for a simulated one")
     policy = loop.snapshot.policy
-    if policy.zone is None:
+    if policy.zone is None and not policy.zones:
         LOG.info("no grid zone is set: grams are absent; set one with --zone, such as --zone DE")
-    else:
+    elif policy.zone is not None:
         LOG.info("grid zone %s: %s", policy.zone, policy.zone_found)
 
 

@@ -1,6 +1,7 @@
 """`trainwatt grid`: how clean the electricity is now, how clean it will be, and when to start."""
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,21 @@ from monitor.errors import FailureError, UsageError
 
 HOUR_S = 3600.0
 LONGEST_H = 96.0
+
+
+class Hours(click.FloatRange):
+    """A finite number of hours: NaN passes every comparison of a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises click.BadParameter."""
+        hours = float(super().convert(value, param, ctx))
+        if math.isnan(hours):
+            self.fail(f"{value!r} is no number of hours", param, ctx)
+        return hours
+
+
+HOURS = Hours(0.0, LONGEST_H, min_open=True)
+
 TIME_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 flags_of_all = settings_flags("zone", "feeds", "socket")
@@ -49,7 +65,7 @@ def now(config: Path | None, as_json: bool, **flags: Any) -> None:  # noqa: FBT0
 @grid.command()
 @click.option(
     "--hours",
-    type=click.FloatRange(0.0, LONGEST_H, min_open=True),
+    type=HOURS,
     default=24.0,
     show_default=True,
     help="how far ahead",
@@ -77,9 +93,7 @@ def forecast(config: Path | None, hours: float, as_json: bool, **flags: Any) -> 
 
 
 @grid.command()
-@click.option(
-    "--hours", required=True, type=click.FloatRange(0.0, LONGEST_H, min_open=True), help="how long the work will take"
-)
+@click.option("--hours", required=True, type=HOURS, help="how long the work will take")
 @click.option("--deadline", metavar="TIME", help="it must have ended by then: 2026-11-23T08:00, 08:00 or +12h")
 @flags_of_all
 @as_json_flag
@@ -201,7 +215,10 @@ def _value_words(value: dict[str, Any]) -> list[str]:
             f"  holds {span}; " + ("within its interval" if not age_s else f"its interval ended {_lasted(age_s)} ago")
         )
     following = value["next"]
-    lines.append(f"  next: {_short(following)}" if following else "  next: nothing; energy would have no price")
+    if following:
+        lines.append(f"  next: {_short(following)}")
+    elif value["valid_until_s"] is not None:
+        lines.append("  next: nothing; energy would have no price")
     lines.append(f"  credit: {value['detail']}")
     return lines
 

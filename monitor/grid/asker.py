@@ -33,6 +33,8 @@ FROZEN_S = 3 * 3600.0
 FROZEN_CADENCES = 4
 LOOK_AGAIN_S = 60.0
 """So often a stand-in sees whether it is needed."""
+OF_ONE_QUESTION = frozenset({"server", "content", "empty", "value"})
+"""While another zone is answered well these are a matter of the zone: the breaker would starve the others."""
 OF_ALL_QUESTIONS = frozenset({"network", "timeout", "quota"})
 """Failures of a question for the past or the future that are no matter of that question."""
 ANSWERED = "past answered"
@@ -72,6 +74,8 @@ class Asker:
         self._checked: dict[str, list[Checked]] = {}
         self._presents: dict[str, list[float]] = {}
         """When each zone was asked for the present, lately."""
+        self._well_s: dict[str, float] = {}
+        """When each zone's present was told last."""
         self._asked_s: float | None = None
         self._breaker = Breaker()
         self._token: Token | None = None
@@ -263,6 +267,7 @@ class Asker:
             lines.failed(FeedError(line, reason="empty"), lambda: self._known.meanwhile(job.zone, at_s))
             return
         lines.well(at_s)
+        self._well_s[job.zone] = at_s
 
     def _answered(self, job: Job, ask: Ask) -> None:
         job.tries, job.is_hopeless = 0, False
@@ -284,7 +289,11 @@ class Asker:
         job.not_before_s = at_s + retry_s(self.about, job.tries, error, self._random.random())
         logs_in = isinstance(job.feed, LogsIn) and self._token is None
         is_key = error.reason == "key" and (logs_in or self._breaker.key_since_s is not None)
-        if is_present or is_key or error.reason in OF_ALL_QUESTIONS:
+        if (
+            (is_present and not self._is_of_the_zone(job.zone, error, at_s))
+            or is_key
+            or error.reason in OF_ALL_QUESTIONS
+        ):
             self._breaker.failed(self.about, error, at_s, self._random.random())
         if not is_present:
             # What concerns the provider as a whole is told by the question for the present.
@@ -301,6 +310,15 @@ class Asker:
             for zone, others in self.lines.items():
                 if zone != job.zone:
                     others.waits(f"{self.about.title} fails for {job.zone}: {error}")
+
+    def _is_of_the_zone(self, zone: str, error: FeedError, at_s: float) -> bool:
+        """Whether a failure says nothing of the provider, since it answered for another zone just now."""
+        lately_s = at_s - 2.0 * self.about.cadence_s
+        return (
+            error.reason in OF_ONE_QUESTION
+            and error.retry_after_s is None
+            and any(well_s > lately_s for other, well_s in self._well_s.items() if other != zone)
+        )
 
     def _see_the_clock(self, at_s: float) -> None:
         """One that was set back must not make anything wait for the time that it had told."""

@@ -3,12 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from monitor.core.model import Intensity
 from monitor.errors import FeedError
 from monitor.grid.feed import About, Ask, Reply
 from monitor.grid.reply import HIGHEST_GRAMS_PER_KILOWATTHOUR
 
+SHORTEST_SLOT_S = 60.0
+MOST_AT_ONCE = 24
+"""Values of one answer that speak for one moment: several providers, bases and signals of a relay, and some."""
 LONGEST_SLOT_S = 400 * 86_400.0
 """A yearly value, and some."""
 
@@ -31,6 +35,11 @@ def checked(
         )
     if not sound:
         raise left_out or FeedError(f"{about.title} has no value of {ask.zone} for what was asked", reason="empty")
+    if _most_at_once(sound) > MOST_AT_ONCE:
+        raise FeedError(
+            f"{about.title} gave more than {MOST_AT_ONCE} values of {ask.zone} for one moment: nothing of it is used",
+            reason="content",
+        )
     values = [
         replace(
             value,
@@ -42,10 +51,15 @@ def checked(
     return values, left_out
 
 
+def _most_at_once(values: Sequence[Intensity]) -> int:
+    edges = [edge for one in values for edge in ((one.valid_from_s, 1), (one.valid_until_s, -1))]
+    return max(accumulate(step for _at_s, step in sorted(edges)), default=0)
+
+
 def _is_sound(value: Intensity) -> bool:
     """Whether it can be an intensity over a slot. 0 is legal, NaN is nothing."""
     return (
         0.0 <= value.grams_per_kilowatthour <= HIGHEST_GRAMS_PER_KILOWATTHOUR
         and math.isfinite(value.valid_from_s)
-        and 0.0 < value.valid_until_s - value.valid_from_s <= LONGEST_SLOT_S
+        and SHORTEST_SLOT_S <= value.valid_until_s - value.valid_from_s <= LONGEST_SLOT_S
     )

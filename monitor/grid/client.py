@@ -6,10 +6,12 @@ No message holds more of the address than the host: query and headers may carry 
 """
 
 import logging
+import re
 import socket
 import ssl
 import stat
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -32,6 +34,11 @@ TOTAL_S = 10.0
 MOST_BYTES = 4 * 1024 * 1024
 MOST_REDIRECTS = 3
 PIECE_BYTES = 16 * 1024
+MOST_HANGING = 3
+"""Threads of a provider that hang in a handshake or in headers, which nothing can cut short; then it is let alone."""
+NO_SECRETS = frozenset({"accept", "user-agent"})
+SECRET_NAME = re.compile("key|token|auth|secret|pass|sig", re.IGNORECASE)
+SHORTEST_SECRET = 3
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -64,7 +71,7 @@ class Client:
         self._now = now
         self._limits = limits
         self._guard = Lock()
-        self._busy: set[str] = set()
+        self._busy: Counter[str] = Counter()
         """Providers that are being asked, or left hanging."""
         # It logs whole addresses, with the key in the query, at DEBUG and in some warnings.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
@@ -72,13 +79,13 @@ class Client:
     def get(self, request: Request, about: About) -> Reply:
         """The reply, whatever its status. Raises FeedError: network, timeout, redirect, size, content."""
         with self._guard:
-            if about.name in self._busy:
+            if self._busy[about.name] >= MOST_HANGING:
                 raise FeedError(
                     f"{about.title} ({_host(request.url)}) still hangs in the request before; nothing is asked until "
                     "that one ends",
                     reason="timeout",
                 )
-            self._busy.add(about.name)
+            self._busy[about.name] += 1
         call = _Call(self._session, request, about, self._limits)
         done: Future[tuple[int, bytes, dict[str, str]]] = Future()
         Thread(target=self._carry_out, args=(call, done), name=f"ask-{about.name}", daemon=True).start()
@@ -91,7 +98,7 @@ class Client:
                 "asked again later",
                 reason="timeout",
             ) from None
-        return Reply(status=status, body=body, headers=headers, received_at_s=self._now())
+        return Reply(status=status, body=body, headers=headers, received_at_s=self._now(), secrets=_secrets(request))
 
     def _carry_out(self, call: "_Call", done: "Future[tuple[int, bytes, dict[str, str]]]") -> None:
         try:
@@ -105,7 +112,7 @@ class Client:
 
     def _free(self, call: "_Call") -> None:
         with self._guard:
-            self._busy.discard(call.about.name)
+            self._busy[call.about.name] -= 1
 
 
 class _Call:
@@ -251,7 +258,13 @@ _WORDS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
         "has no certificate that this machine trusts; check the clock, the certificates (ca-certificates) and base_url",
         "network",
     ),
+    (
+        (requests.exceptions.InvalidHeader, UnicodeError),
+        "cannot be asked with this key or password: it holds letters that no header takes; copy it anew",
+        "key",
+    ),
     ((ValueError,), "has an address that is none; correct its base_url", "network"),
+    ((zlib.error,), "sends an answer that cannot be unpacked; it is asked again later", "content"),
     ((ConnectionRefusedError,), "refuses connections; check base_url and the firewall", "network"),
     ((requests.exceptions.ProxyError,), "is not reached through the proxy of the environment", "network"),
     (
@@ -278,6 +291,13 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
     return url.scheme, url.hostname, url.port or DEFAULT_PORTS.get(url.scheme)
+
+
+def _secrets(request: Request) -> tuple[str, ...]:
+    """Whatever of a question may be one: some services repeat in an error what they were sent."""
+    headers = [v.removeprefix("Bearer ") for name, v in request.headers.items() if name.lower() not in NO_SECRETS]
+    params = [value for name, value in request.params if SECRET_NAME.search(name)]
+    return tuple(one for one in (*headers, *params, *(request.auth or ())) if len(one) >= SHORTEST_SECRET)
 
 
 def _host(url: str) -> str:

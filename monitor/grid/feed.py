@@ -58,6 +58,8 @@ class Reply:
     """Names in lower case."""
     received_at_s: float
     """Unix time."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What the question carried and no line may show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,16 @@
 import json
 import logging
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from threading import Lock, Thread
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from monitor.core.model import Rate
+from monitor.core.settlement import first_of_each_moment
 from monitor.errors import UsageError
 from monitor.grid.reply import unix_s
 from monitor.tables import DAYS, MINUTES_PER_DAY, PriceTable, TimeOfUse, weekdays
@@ -52,17 +54,15 @@ def listed(rates: Iterable[Rate], flat: float | None = None) -> Prices:
         always = (Rate(flat, -math.inf, math.inf),) if flat is not None else ()
         return lambda _start_s, _end_s: always
 
+    # A file may have every quarter of an hour of a year, and the loop asks for a day: only what overlaps is looked at.
+    by_start = sorted(range(len(known)), key=lambda rank: known[rank].valid_from_s)
+    starts_s = [known[rank].valid_from_s for rank in by_start]
+    ended_by_s = list(accumulate((known[rank].valid_until_s for rank in by_start), max))
+
     def within(start_s: float, end_s: float) -> Sequence[Rate]:
-        edges = {edge for rate in known for edge in rate[1:] if start_s < edge < end_s}
-        spans = pairwise(sorted({start_s, end_s} | edges))
-        return _joined(
-            (
-                next((rate.amount for rate in known if rate.valid_from_s <= since < rate.valid_until_s), flat),
-                since,
-                until,
-            )
-            for since, until in spans
-        )
+        found = sorted(by_start[bisect_right(ended_by_s, start_s) : bisect_left(starts_s, end_s)])
+        pieces = first_of_each_moment([known[rank] for rank in found], start_s, end_s)
+        return _joined((flat if rate is None else rate.amount, since, until) for since, until, rate in pieces)
 
     return within
 

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from monitor.core.model import Basis, Intensity, Quality, Signal
 from monitor.errors import FeedError
@@ -88,7 +89,11 @@ def tables(about: About, value: Any, what: str) -> list[dict[str, Any]]:
 
 def excerpt(reply: Reply) -> str:
     """The beginning of a body on one line, fit for a log; what looks like a key is left out."""
-    shown = _on_one_line(reply.body[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace"))
+    text = reply.body[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace")
+    for secret in sorted(reply.secrets, key=len, reverse=True):
+        for written in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+            text = text.replace(written, "***")
+    shown = _on_one_line(text)
     return _SECRET.sub("***", shown)[:SHOWN_CHARACTERS] or "nothing"
 
 

@@ -20,7 +20,7 @@ from typing import Protocol
 from monitor.core import settlement
 from monitor.core.carbon import grams_of
 from monitor.core.fallback import with_relayed
-from monitor.core.model import Intensity, Run, Settled, Signal
+from monitor.core.model import Intensity, Settled, Signal
 from monitor.core.ports import History, IntensityStore
 from monitor.core.settlement import Course, Energy, Tally
 from monitor.errors import FailureError
@@ -64,8 +64,6 @@ class _Account:
 
     start_s: float
     """Nothing of it is older."""
-    run: Run
-    """For those who show it when it is no longer among the runs."""
     base: Tally = settlement.NOTHING
     """Of the slots before `base_until_s`, all of them final."""
     base_until_s: float = -inf
@@ -187,7 +185,7 @@ class Settler:
             if found is None:
                 return
             begun_s = _slot_at(found.run.start.wall_s - CLOCK_WRONG_BY_S)
-            account = self._runs[run_id] = _Account(begun_s, found.run)
+            account = self._runs[run_id] = _Account(begun_s)
         if not _is_over(account.looked_at_s, EVERY_S, now_s):
             return
         has_grown = self._read(run_id, account, now_s)
@@ -196,7 +194,11 @@ class Settler:
             return
         self._fold(account, now_s)
         sums = settlement.added(account.base, self._tally(account.young, now_s))
-        self._settled[run_id] = replace(settlement.settled(sums, now_s), run=account.run)
+        found = self._history.find(run_id)
+        if found is None:
+            return  # forgotten this moment: the next tick drops it
+        # Its words are for those who show it when it is no longer among the runs; they may have changed.
+        self._settled[run_id] = replace(settlement.settled(sums, now_s), run=found.run)
         self._is_published = False
         account.priced_at_s, account.has_news = now_s, False
 

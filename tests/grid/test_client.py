@@ -1,17 +1,21 @@
 import gzip
+import json
 import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
 
 from monitor.errors import FeedError
+from monitor.grid import reply
 from monitor.grid.client import Client, Limits
 from monitor.grid.feed import About, Reply, Request
 from tests.drivers.feedserver import Answer, FeedServer, huge, redirect
+from tests.grid.world import MadeUp
 
 NOW_S = 1_795_264_020.0
 ABOUT = About(name="neso", title="NESO", credit="", cadence_s=1800.0)
@@ -114,21 +118,46 @@ def test_a_body_that_drips_ends_at_the_deadline(server: FeedServer, session: req
     assert "0.3 s" in str(error)
 
 
-def test_one_that_still_hangs_is_not_asked_a_second_time(server: FeedServer, session: requests.Session) -> None:
-    """Threads that hang never become many: one a provider."""
+def test_one_that_hangs_again_and_again_is_let_alone(server: FeedServer, session: requests.Session) -> None:
+    """Threads that hang never become many: three a provider; and one that hung once is asked again."""
     with_headers_that_never_end = threading.Event()
     server.play(Answer(hold=with_headers_that_never_end))
     client = Client(session, lambda: NOW_S, Limits(connect_s=3.0, total_s=0.2))
     outcomes: list[FeedError] = []
-    asking = [threading.Thread(target=lambda: outcomes.append(_refused(client, _request(server)))) for _ in range(3)]
+    asking = [threading.Thread(target=lambda: outcomes.append(_refused(client, _request(server)))) for _ in range(6)]
     for thread in asking:
         thread.start()
     for thread in asking:
         thread.join()
     with_headers_that_never_end.set()
 
-    assert 1 == len(server.asked)
-    assert ["timeout"] * 3 == [error.reason for error in outcomes]
+    assert 3 == len(server.asked)
+    assert ["timeout"] * 6 == [error.reason for error in outcomes]
+
+
+@pytest.mark.parametrize("key", ["abc-123", "correcthorsebatterystaple", "aB3/xY9.zz/kk.1Q/2W", 'with "quotes"'])
+def test_a_key_that_the_service_repeats_is_masked(server: FeedServer, session: requests.Session, key: str) -> None:
+    """Whatever it looks like, in the header or in the query, as it is or as JSON and addresses write it."""
+    about = MadeUp().about
+    for request in (
+        Request(url=server.base_url, headers={"auth-token": key}),
+        Request(url=server.base_url, params=(("api_key", key),)),
+        Request(url=server.base_url, auth=("somebody", key)),
+    ):
+        echo = json.dumps({"error": f"Invalid auth-token {key} or {quote(key, safe='')}"}).encode()
+        server.play(Answer(status=401, body=echo))
+        answer = Client(session, lambda: NOW_S).get(request, about)
+        line = str(reply.refusal(about, answer))
+
+        assert "Invalid auth-token *** or ***" in line
+
+
+def test_a_body_that_is_no_gzip_is_told_so(server: FeedServer, session: requests.Session) -> None:
+    """It is the answer that is bad, not the address."""
+    server.play(Answer(body=b"no gzip at all", headers={"Content-Encoding": "gzip"}))
+    error = _refused(Client(session, lambda: NOW_S), _request(server))
+
+    assert "content" == error.reason
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from email.utils import formatdate
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -823,3 +824,33 @@ def test_real_threads_ask_a_real_server_and_end_when_told() -> None:
         assert not any(thread.is_alive() for thread in threads)
         assert 123.0 == world.price(refresher).grams_per_kilowatthour
         assert 1 == len(server.asked)
+
+
+def test_zones_that_fail_do_not_starve_the_one_that_works() -> None:
+    """A provider that has nothing for ten zones is asked for the eleventh at its cadence all the same."""
+    world = World()
+    good = world.every_half_hour(lambda _slot_s: 100.0)
+    world.plays["one"] = lambda ask: good(ask) if ask.zone == "GB" else world.reply([])
+    refresher = world.refresher({"GB": [MadeUp()]} | {f"Z{number}": [MadeUp()] for number in range(10)})
+    world.run(refresher, ["one"], DAY_S)
+    asked_s = [at_s for at_s, _name, path, zone in world.asked if (path, zone) == ("latest", "GB")]
+
+    assert max(after - before for before, after in pairwise(asked_s)) < 1.5 * HALF_HOUR_S
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        pytest.param([(NOON_S + n, NOON_S + n + 1.0, 100.0, "actual") for n in range(2000)], id="a second each"),
+        pytest.param([(NOON_S - n, NOON_S + 9000.0, 100.0, "actual") for n in range(2000)], id="all of one moment"),
+    ],
+)
+def test_an_answer_that_would_hold_up_the_loop_is_refused(slots: list[tuple[float, float, float, str]]) -> None:
+    """Thousands of values for one hour are no intensities of a grid: the yearly value stays, and a line says why."""
+    world = World(NOON_S + 700.0)
+    world.plays["one"] = lambda _ask: world.reply(slots)
+    refresher = world.refresher({"GB": [MadeUp()]})
+    refresher.tick("one")
+
+    assert (STATIC,) == refresher.intensities(Instant(0.0, world.now_s))
+    assert refresher.state().feeds[0].problem

@@ -18,8 +18,6 @@ from monitor.errors import FailureError
 SHOWN_CHARACTERS = 60
 SEARCHED = 1000
 """An unknown id is compared with so many of the newest."""
-SLOT_S = 300
-"""The power usage effectiveness of a run's time is asked for in slots of so long."""
 
 
 class _Priced(NamedTuple):
@@ -159,8 +157,8 @@ class Reports:
             course = course_of(known, zone, self._providers.get(zone, ()), start_s, end_s)
             again |= in_use(known, (one.intensity for one in course.stretches if one.intensity is not None))
         factors = [*live, *(slot for slot in [*versions, *static] if slot in again)]
-        energy = history.energy_by_slot(entry.run.id, start_s, end_s, SLOT_S)
-        return _Priced(factors or _now(snapshot, zones), [*versions, *static], _changes(energy), bool(versions))
+        changes = history.pue_changes(start_s, end_s)
+        return _Priced(factors or _now(snapshot, zones), [*versions, *static], changes, bool(versions))
 
 
 def _now(snapshot: Snapshot, zones: Iterable[str]) -> list[Intensity]:
@@ -173,15 +171,6 @@ def _value(slot: Intensity) -> tuple[Any, ...]:
         *(slot.zone, slot.signal, slot.provider, slot.basis, slot.quality, slot.grams_per_kilowatthour),
         *(slot.valid_from_s, slot.valid_until_s),
     )
-
-
-def _changes(slots: Iterable[tuple[str, float, float, float]]) -> list[tuple[float, float]]:
-    """(Unix time, PUE from then on), where it changed from one slot of energy to the next."""
-    changes: list[tuple[float, float]] = []
-    for _zone, start_s, _energy_j, pue_ratio in slots:
-        if not changes or changes[-1][1] != pue_ratio:
-            changes.append((start_s, pue_ratio))
-    return changes
 
 
 def _newest_first(entry: RunTotals) -> tuple[float, str]:

@@ -140,6 +140,13 @@ class History(Protocol):
         """
         ...
 
+    def pue_changes(self, start_wall_s: float, end_wall_s: float) -> Sequence[tuple[float, float]]:
+        """(Unix time, PUE from then on) of [start, end): what held at its start, then each change. Raises FailureError.
+
+        A bucket of energy has the PUE of the moment it begins at.
+        """
+        ...
+
     def unsettled(self, since_wall_s: float) -> Sequence[str]:
         """Ids of the runs that are alive or ended since then. Raises FailureError."""
         ...

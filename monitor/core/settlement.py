@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from itertools import pairwise
 from math import fsum, inf
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from monitor.core.carbon import grams_of
 from monitor.core.fallback import LONGEST_CARRY_S, in_order
@@ -23,6 +23,8 @@ SETTLES_AFTER_S = 72 * 3600.0
 """Of a provider of which nothing else is known."""
 UNCHANGED_FOR_S = 24 * 3600.0
 """An actual value is final when so long after a check, itself a day after its slot, nothing else has come."""
+LONGEST_WHOLE_S = 24 * 3600.0
+"""A longer slot, such as the year of a contract, settles moment by moment: its end may be far away, or never come."""
 
 
 class Energy(NamedTuple):
@@ -45,7 +47,7 @@ class Stretch(NamedTuple):
     final_at_s: float
     """Unix time from which on nothing better can come for the slot that the intensity is of."""
     open_for_s: float
-    """So long after any moment of it something better can come for that moment; of what only stands in."""
+    """So long after any moment of it something better can come for that moment; of what stands in, or is long."""
 
 
 class Part(NamedTuple):
@@ -118,16 +120,33 @@ def newest_of_first(known: Iterable[Intensity], providers: Sequence[str]) -> Int
     )
 
 
+class Slot(Protocol):
+    """Anything that holds over a span [from, until) of Unix time."""
+
+    @property
+    def valid_from_s(self) -> float:
+        """Its beginning."""
+        ...
+
+    @property
+    def valid_until_s(self) -> float:
+        """Its end."""
+        ...
+
+
+AnySlot = TypeVar("AnySlot", bound=Slot)
+
+
 def first_of_each_moment(
-    order: Sequence[Intensity], start_s: float, end_s: float
-) -> list[tuple[float, float, Intensity | None]]:
+    order: Sequence[AnySlot], start_s: float, end_s: float
+) -> list[tuple[float, float, AnySlot | None]]:
     """[start, end) cut where the first of the slots in order of preference changes; None where there is none."""
     moments = {moment for slot in order for moment in (slot.valid_from_s, slot.valid_until_s)}
     edges = sorted({start_s, end_s} | {moment for moment in moments if start_s < moment < end_s})
     by_start = sorted(range(len(order)), key=lambda rank: order[rank].valid_from_s)
     come = 0
     present: list[int] = []
-    found: list[tuple[float, float, Intensity | None]] = []
+    found: list[tuple[float, float, AnySlot | None]] = []
     for from_s, until_s in pairwise(edges):
         while come < len(by_start) and order[by_start[come]].valid_from_s <= from_s:
             heappush(present, by_start[come])
@@ -238,6 +257,8 @@ def _settles(
     if value is None or value.quality in (Quality.CARRIED, Quality.STATIC):
         return -inf, any_s
     own_s, better_s = waits_s.get(value.provider, (any_s, any_s))
+    if value.valid_until_s - value.valid_from_s > LONGEST_WHOLE_S:
+        return -inf, max(own_s, better_s)
     ended_s = value.valid_until_s
     own_final_s = ended_s + own_s
     if value.quality is Quality.ACTUAL:

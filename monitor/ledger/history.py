@@ -98,8 +98,20 @@ class FileHistory:
                         found[slot] = found.get(slot, 0.0) + energy_j
         return [(zone, slot, energy_j, pue_ratio) for (slot, zone, pue_ratio), energy_j in sorted(found.items())]
 
+    def pue_changes(self, start_wall_s: float, end_wall_s: float) -> Sequence[tuple[float, float]]:
+        """(Unix time, PUE from then on) of [start, end): what held at its start, then each change. Raises FailureError.
+
+        A bucket of energy has the PUE of the moment it begins at.
+        """
+        changes: list[tuple[float, float]] = []
+        with self._reading() as db:
+            for pue_ratio, from_s, _until_s in _overheads(db, start_wall_s, end_wall_s):
+                if not changes or changes[-1][1] != pue_ratio:
+                    changes.append((from_s, pue_ratio))
+        return changes
+
     def unsettled(self, since_wall_s: float) -> Sequence[str]:
-        """Ids of the runs that are alive or ended since then, newest start first. Raises FailureError."""
+        """Ids of the alive runs, then of those that ended since then; newest start first. Raises FailureError."""
         with self._reading() as db:
             rows = db.execute(
                 "SELECT id FROM runs WHERE end_wall_s IS NULL OR end_wall_s >= ? "
@@ -165,6 +177,10 @@ class NoHistory:
         end_wall_s: float,  # noqa: ARG002
         slot_s: int,  # noqa: ARG002
     ) -> Sequence[tuple[str, float, float, float]]:
+        """None."""
+        return ()
+
+    def pue_changes(self, start_wall_s: float, end_wall_s: float) -> Sequence[tuple[float, float]]:  # noqa: ARG002
         """None."""
         return ()
 

@@ -2,13 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from monitor.core.model import Component, Instant, Method, RunUse, Usage
-from monitor.core.snapshot import NodeEnergyKey, ProjectTotals, Snapshot
+from monitor.core.snapshot import NodeEnergyKey, ProjectTotals, RunTotals, Snapshot
 from monitor.ledger.runs import emissions_of, encode
 
 _PROJECT = "INSERT OR REPLACE INTO projects VALUES (?, ?)"
@@ -22,6 +22,7 @@ def sums_text(snapshot: Snapshot) -> str:
             "energy_j": _rows(snapshot.node_energy_j),
             "emissions_g": _rows(snapshot.node_emissions_g),
             "unpriced_j": snapshot.node_unpriced_j,
+            "currency": snapshot.policy.currency,
         }
     )
 
@@ -35,6 +36,16 @@ def with_sums(snapshot: Snapshot, text: str) -> Snapshot:
         node_emissions_g=emissions_of(told["emissions_g"]),
         node_unpriced_j=told["unpriced_j"],
     )
+
+
+def in_currency(totals: Sequence[RunTotals], text: str, currency: str) -> list[RunTotals]:
+    """The runs of a checkpoint, in the currency that is in use now: an amount of another one begins at 0 again.
+
+    A checkpoint of an older release does not tell its currency; its amounts are kept.
+    """
+    if json.loads(text).get("currency", currency) == currency:
+        return list(totals)
+    return [replace(one, extras=one.extras._replace(cost=0.0)) for one in totals]
 
 
 class NodeTables:

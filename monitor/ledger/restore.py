@@ -52,7 +52,7 @@ def _restore(db: sqlite3.Connection, fresh: Snapshot, now: Instant, boot_id: str
     settled = [] if same_boot else [one for entry in known for one in waits.settled(entry, fresh.policy.zone or "")]
     entries = map(meters.resumable, known) if same_boot else (_on_this_boot(entry, now) for entry in known)
     devices = {entry.device.id: entry for entry in entries}
-    totals = tuple(_runs(db, now, boot_id, shown))
+    totals = tuple(node.in_currency(_runs(db, now, boot_id, shown), sums, fresh.policy.currency))
     first = replace(
         fresh,
         resumed_at=now,

@@ -57,6 +57,18 @@ def test_eleven_pairs_are_too_few() -> None:
     assert score([], []) is None
 
 
+def test_what_came_is_the_last_word_on_it() -> None:
+    """A first estimate that was 33 too high is no error of a forecast that the meter confirmed."""
+    first = [slot(number, grams + 33.0, Quality.ESTIMATED) for number, grams in enumerate(CAME)]
+    last = [
+        replace(slot(number, grams), fetched_at_s=START_S + (number + 48) * HALF_S) for number, grams in enumerate(CAME)
+    ]
+    found = score(expected(CAME), [*first, *last])
+
+    assert found is not None
+    assert (0.0, 0.0) == pytest.approx((found.mean_error_g, found.bias_g))
+
+
 def test_what_was_said_within_the_hour_does_not_count() -> None:
     """The newest forecast that was there an hour before counts, not the better one of the last minute."""
     actuals = [slot(number, grams) for number, grams in enumerate(CAME)]

@@ -154,6 +154,37 @@ def test_who_shares_a_gpu_shares_its_making() -> None:
     }
 
 
+def test_time_that_nobody_measured_is_reserved_once() -> None:
+    """A driver is silent for 100 s, and the GPU goes from one run to the next meanwhile: each has its own seconds."""
+    held = frozenset({"GPU-0"})
+    first = Run(id="a", name="a", start=Instant(0.0, UNIX_S), holds=held)
+    ended = replace(first, end=Instant(60.0, UNIX_S + 60.0))
+    then = Run(id="b", name="b", start=Instant(60.0, UNIX_S + 60.0), holds=held)
+    snapshot = Snapshot(ledger_id="l", policy=Policy(embodied_g_per_s={Component.GPU: 1.0}))
+    turns = [(float(second), 100.0 * second, (first,)) for second in range(11)]
+    for second, energy_j, runs in (*turns, (110.0, 1.0, (ended, then))):  # its counter began anew meanwhile
+        at = Instant(second, UNIX_S + second)
+        reading = Reading(device=gpu(0), at=at, energy_j=energy_j)
+        snapshot = step(snapshot, Sample(at=at, readings=(reading,), runs=RunBook(runs=runs)))
+
+    assert {"a": pytest.approx(60.0), "b": pytest.approx(50.0)} == {
+        name: totals.extras.embodied_g for name, totals in snapshot.runs.items()
+    }
+
+
+def test_slices_reserve_their_part_of_unmeasured_time() -> None:
+    """Two of a GPU's four slices are half of its making, also while its driver is silent."""
+    whole = replace(gpu(0), slices=("s0", "s1", "s2", "s3"), slice_ratios=(0.25,) * 4)
+    run = Run(id="r", name="r", start=Instant(0.0, UNIX_S), holds=frozenset({"GPU-0"}), slices=frozenset({"s0", "s1"}))
+    snapshot = Snapshot(ledger_id="l", policy=Policy(embodied_g_per_s={Component.GPU: 1.0}))
+    for second, energy_j in ((0.0, 0.0), (1.0, 100.0), (101.0, 1.0)):
+        at = Instant(second, UNIX_S + second)
+        reading = Reading(device=whole, at=at, energy_j=energy_j)
+        snapshot = step(snapshot, Sample(at=at, readings=(reading,), runs=RunBook(runs=(run,))))
+
+    assert snapshot.runs["r"].extras.embodied_g == pytest.approx(0.5 * 101.0)
+
+
 def test_nothing_beside_grams_unless_asked_for() -> None:
     """A daemon that was told nothing counts nothing."""
     snapshot = metered(Policy(zone="DE"), seconds=3, slots=(slot("DE", 0, 100, 300.0),))

@@ -223,6 +223,20 @@ def test_what_stands_in_is_final_slot_by_slot() -> None:
     assert pytest.approx(12 * KWH_J) == priced(energy(24.0), [], at_h=72.0 + 12.0).final_j
 
 
+@pytest.mark.parametrize(("from_s", "until_s"), [(0.0, 365 * 24 * HOUR_S), (-math.inf, math.inf)])
+def test_a_value_of_a_year_settles_moment_by_moment(from_s: float, until_s: float) -> None:
+    """A contract's number is final as soon as its file says, not when the year is over; one of a day is a whole."""
+    year = [value(from_s, until_s, 20.0, provider="file")]
+    words: dict[str, Any] = {"providers": ["file"], "settles_after_s": {"file": 6 * HOUR_S}}
+    day = [value(0.0, 24 * HOUR_S, 20.0, provider="file")]
+
+    assert pytest.approx({Basis.LIFECYCLE: 24 * 20.0}) == dict(priced(energy(24.0), year, **words).emissions_g)
+    for at_h, final_h in ((6.0, 0.0), (12.0, 6.0), (30.0, 24.0)):
+        assert pytest.approx(final_h * KWH_J) == priced(energy(24.0), year, at_h=at_h, **words).final_j
+    assert 0.0 == priced(energy(24.0), day, at_h=29.9, **words).final_j
+    assert pytest.approx(12 * KWH_J) == priced(energy(12.0), year, at_h=84.0, providers=["neso", "file"]).final_j
+
+
 def test_the_basis_is_kept_to_where_its_provider_is_silent() -> None:
     """Looked at piece by piece, two days without the first provider are priced as they are within the whole."""
     others = [

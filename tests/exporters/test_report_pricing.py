@@ -160,6 +160,19 @@ def test_every_joule_is_priced_at_what_holds_then_or_is_told(known: list[Intensi
     assert (again["settled"]["unpriced_energy_j"], again["settled"]["settled_ratio"]) == (0.0, 1.0)
 
 
+def test_a_forecast_never_replaces_what_was_observed() -> None:
+    """However late it was fetched, or said to have been revised; the store of the daemon keeps to that, too."""
+    late: dict[str, Any] = {"quality": Quality.FORECAST, "updated_at_s": START_S + DAY_S}
+    known = [
+        slot(0, 75.0, fetched_after_s=2 * SLOT_S, quality=Quality.ESTIMATED),
+        slot(0, 120.0, fetched_after_s=3 * SLOT_S, **late),
+        slot(1, 42.0, fetched_after_s=2 * SLOT_S),
+        slot(1, 130.0, fetched_after_s=3 * SLOT_S, **late),
+    ]
+
+    assert settled_g(reprice(report(known), now_s=LONG_AFTER_S)) == pytest.approx({"lifecycle": 75.0 + 42.0})
+
+
 def test_marginal_values_price_nothing() -> None:
     """They are another question; time that nothing else covers has no grams, which is not 0."""
     marginal = [slot(number, 800.0, fetched_after_s=0.0, signal=Signal.MARGINAL) for number in range(2)]

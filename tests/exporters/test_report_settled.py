@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,6 +13,7 @@ from exporters.report_document import run_summary
 from exporters.report_file import parse_report, report_json
 from exporters.report_merge import merge
 from exporters.report_model import json_schema
+from exporters.report_pricing import reprice
 from exporters.report_text import report_text, summary_line
 from exporters.reports import Reports
 from exporters.runs_table import runs_table
@@ -24,6 +26,7 @@ from tests.exporters.test_report_merge import on
 from tests.exporters.test_report_pricing import slot
 from tests.exporters.test_report_text import section
 from tests.exporters.test_runs_api import Published, Remembered
+from tests.ledger.counting import POLICY, Count
 
 USED_J = 12_340.0
 
@@ -226,6 +229,19 @@ def test_the_score_is_of_settled_grams_and_embodied_ones() -> None:
     ]
 
 
+def test_a_basis_without_grams_does_not_stand_in_the_way_of_a_score() -> None:
+    """A run began a moment before its feed answered: 0 g by the yearly value, all others by the feed's."""
+    grams = {
+        (Method.COUNTER, Basis.LIFECYCLE, Quality.STATIC): 0.0,
+        (Method.COUNTER, Basis.DIRECT, Quality.ACTUAL): 1.2,
+    }
+    sci = document(totals(demo(), emissions_g=grams))["sci"]
+    clean = document(totals(demo(), emissions_g={(Method.COUNTER, Basis.DIRECT, Quality.ACTUAL): 0.0}))["sci"]
+
+    assert ("direct", 1.2) == (sci["basis"], sci["operational_g"])
+    assert ("direct", 0.0) == (clean["basis"], clean["operational_g"]), "a grid without carbon has a score"
+
+
 def test_the_score_says_what_is_not_in_it() -> None:
     """Live grams where there are no settled ones, no M where none was given, joules without grams, estimates."""
     entry = totals(
@@ -348,13 +364,9 @@ class Remembering(Remembered):
         """One row."""
         return [interval(0.0, 61.2, USED_J, run_id=run_id)]
 
-    def energy_by_slot(
-        self, run_id: str, start_wall_s: float, end_wall_s: float, slot_s: int
-    ) -> Sequence[tuple[str, float, float, float]]:
-        """A slot for each PUE."""
-        assert run_id
-        assert slot_s == 300
-        return [("DE", start_s, 1.0, ratio) for start_s, ratio in self._pue if start_wall_s <= end_wall_s]
+    def pue_changes(self, start_wall_s: float, end_wall_s: float) -> Sequence[tuple[float, float]]:
+        """As given."""
+        return self._pue if start_wall_s <= end_wall_s else ()
 
 
 FORECAST = slot(0, 100.0, fetched_after_s=-600.0, quality=Quality.FORECAST)
@@ -404,6 +416,38 @@ def test_a_report_carries_every_version_that_was_known() -> None:
     assert "forecast" not in text
 
 
+class Moved(Remembering):
+    """A ledger of a node that went from one zone to another within the run."""
+
+    def intervals(self, run_id: str) -> Sequence[Interval]:
+        """A row in each."""
+        return [
+            interval(0.0, 30.0, 7_200.0, run_id=run_id, zone="DK"),
+            interval(30.0, 61.2, 3_600.0, run_id=run_id),
+        ]
+
+
+def test_joules_of_a_zone_that_was_left_have_their_grams() -> None:
+    """By the yearly value in use then, which is neither in the store nor the node's any more."""
+    entry = totals(demo())
+    yearly = replace(GERMANY, zone="DK", grams_per_kilowatthour=150.0)
+    reports = Reports(
+        Published(replace(snapshot(entry), intensities=(GERMANY,))),
+        history=Moved(entry, [yearly], [(START_S, 1.0)]),
+        node="node-a",
+        store=Store(ACTUAL),
+        providers={"DE": ["feed"]},
+    )
+    written = reports.require("demo-1")
+    again = reprice(written, now_s=written["settled"]["priced_at_unix_s"])
+
+    for one in (written, again):
+        assert one["settled"]["unpriced_energy_j"] == 0.0
+        assert one["settled"]["emissions_g"] == [
+            {"basis": "lifecycle", "emissions_g": pytest.approx(0.002 * 150.0 + 0.001 * 80.0)}
+        ]
+
+
 def test_factors_of_a_report_without_a_store_are_the_live_ones() -> None:
     """As before there was one; the yearly value is there for whoever prices the report again."""
     entry = totals(demo())
@@ -414,22 +458,51 @@ def test_factors_of_a_report_without_a_store_are_the_live_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("by_slot", "ratio", "changes"),
+    ("told", "ratio", "changes"),
     [
         ([], 1.0, 0),
-        ([(START_S, 1.3), (START_S + 300.0, 1.3)], 1.3, 0),
+        ([(START_S, 1.3)], 1.3, 0),
         ([(START_S, 1.3), (START_S + 300.0, 1.2), (START_S + 600.0, 1.3)], None, 3),
     ],
 )
 def test_pue_is_that_of_the_runs_own_time(
-    by_slot: Sequence[tuple[float, float]], ratio: float | None, changes: int
+    told: Sequence[tuple[float, float]], ratio: float | None, changes: int
 ) -> None:
     """Not that of today's settings; of several none is the PUE, and the report says when it changed."""
     entry = totals(demo())
-    written = Reports(Published(snapshot(entry)), history=Remembering(entry, [GERMANY], by_slot), node="a").require(
+    written = Reports(Published(snapshot(entry)), history=Remembering(entry, [GERMANY], told), node="a").require(
         "demo-1"
     )
 
     assert written["pue_ratio"] == ratio
     assert len(written["pue_changes"]) == changes
     assert ("PUE changed on 2026-09-21 14:18:20 UTC to 1.2, on" in report_text(written)) is bool(changes)
+
+
+@pytest.mark.parametrize("pue_ratios", [(1.5, 1.2), (1.2, 1.5), (2.0, 2.0)])
+def test_pue_that_changes_within_five_minutes_prices_its_own_rows(
+    tmp_path: Path, pue_ratios: tuple[float, float]
+) -> None:
+    """A daemon begins anew with another one: priced again by one yearly value, the grams are those counted live."""
+    count = Count()
+    for number, pue_ratio in enumerate(pue_ratios):
+        ledger = count.open(tmp_path, policy=replace(POLICY, pue_ratio=pue_ratio))
+        if not number:
+            count.begin("r1")
+        for _ in range(450):
+            ledger.offer(count.turn())
+        if number:
+            count.end("r1")
+            ledger.offer(count.turn())
+        ledger.commit()
+        changed_s = ledger.first.resumed_at.wall_s if ledger.first.resumed_at else 0.0
+        written = Reports(Published(count.snapshot), history=ledger.history, node="a").require("r1")
+        ledger.close()
+    live_g = sum(count.snapshot.runs["r1"].emissions_g.values())
+    again = reprice(written, now_s=count.now().wall_s)
+
+    assert again["settled"]["emissions_g"] == [{"basis": "lifecycle", "emissions_g": pytest.approx(live_g, rel=1e-3)}]
+    assert [change["pue_ratio"] for change in written["pue_changes"]] == [*dict.fromkeys(pue_ratios)][:2] * (
+        len(set(pue_ratios)) > 1
+    )
+    assert changed_s % 300.0 != 0.0

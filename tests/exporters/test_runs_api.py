@@ -84,6 +84,11 @@ class Remembered:
         self._check()
         return [("DE", START_S // slot_s * slot_s, 12_340.0, 1.0)]
 
+    def pue_changes(self, start_wall_s: float, end_wall_s: float) -> Sequence[tuple[float, float]]:
+        """It was 1 all the time."""
+        self._check()
+        return [(start_wall_s, 1.0)] if start_wall_s < end_wall_s else []
+
     def unsettled(self, since_wall_s: float) -> Sequence[str]:  # noqa: ARG002
         """All of them."""
         self._check()

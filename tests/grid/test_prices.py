@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from math import inf
@@ -171,6 +172,39 @@ def test_a_list_prices_its_slots() -> None:
 
     assert (Rate(-0.1, 0.0, 3600.0), Rate(0.3, 7200.0, 9000.0)) == listed(slots)(0.0, 9000.0)
     assert (0.2, 3600.0, 7200.0) == tuple(listed(slots, 0.2)(0.0, 9000.0)[1])
+
+
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 30)), max_size=12),
+    start=st.integers(-5, 40),
+    length=st.integers(0, 40),
+    flat=st.none() | st.just(9.0),
+)
+def test_where_slots_overlap_the_first_counts(
+    spans: list[tuple[int, int]], start: int, length: int, flat: float | None
+) -> None:
+    """In whatever order, whatever their lengths: moment by moment."""
+    slots = [Rate(float(number), float(begin), float(begin + span)) for number, (begin, span) in enumerate(spans)]
+    found = listed(slots, flat)(float(start), float(start + length))
+
+    for moment_s in (start + step + 0.5 for step in range(length)):
+        first = next((rate.amount for rate in slots if rate.valid_from_s <= moment_s < rate.valid_until_s), flat)
+        assert first == at(found, moment_s)
+    for rate in found if slots else ():
+        assert start <= rate.valid_from_s < rate.valid_until_s <= start + length
+
+
+def test_a_year_of_quarters_holds_up_nobody() -> None:
+    """The loop asks for some days of it: what lies outside them is not looked at."""
+    quarters = listed([Rate(0.1 + number % 7 / 100, 900.0 * number, 900.0 * (number + 1)) for number in range(35_000)])
+    took_s = []
+    for _ in range(5):
+        begun_s = time.perf_counter()
+        found = quarters(34_600 * 900.0, 34_896 * 900.0)
+        took_s.append(time.perf_counter() - begun_s)
+
+    assert 296 == len(found)
+    assert min(took_s) < 0.01
 
 
 def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -186,6 +186,54 @@ def test_a_restart_changes_nothing(node: Node) -> None:
     assert pytest.approx(node.grams({0: 42.0, 1: 80.0}), rel=1e-9) == dict(revised.emissions_g)
 
 
+@pytest.mark.parametrize("providers", [("energy_charts",), ()])
+def test_what_a_provider_told_holds_when_it_is_asked_no_more(node: Node, providers: Sequence[str]) -> None:
+    """Other feeds since the restart, or none: what was used before is priced with what was told of it then."""
+    node.count.begin("r1")
+    node.tell(hour_value(0, 75.0))
+    node.use(1.0)
+    node.end()
+    node.settings |= {"providers": {"DE": providers}}
+    node.begin()
+    settled = node.settled()
+
+    assert pytest.approx(node.grams({0: 75.0}), rel=1e-9) == dict(settled.emissions_g)
+
+
+def test_a_long_run_keeps_its_figure_among_many_younger_ones(node: Node) -> None:
+    """More runs are open than are looked at: those that are alive come first."""
+    node.tell(hour_value(0, 75.0), hour_value(1, 75.0))
+    node.count.begin("long")
+    node.use(0.1)
+    for number in range(100):
+        node.count.begin(f"short-{number}", holds=("GPU-b",))
+        node.use(1 / 240, every_s=15.0)
+        node.count.end(f"short-{number}")
+    node.use(0.1)
+    settled = node.settled("long")
+
+    assert pytest.approx(total_j(node.count.snapshot, "long"), rel=1e-12) == settled.energy_j
+
+
+def test_the_words_of_a_run_are_the_newest(node: Node) -> None:
+    """A run that was renamed, and has ended: its figure is shown under the name that it had last."""
+    node.tell(hour_value(0, 75.0))
+    node.count.begin("r1")
+    node.use(0.2)
+    before = node.settled().run
+    node.count.runs = [replace(run, name="another", project="vision") for run in node.count.runs]
+    node.use(0.2)
+    node.count.end("r1")
+    node.use(0.1)
+    run = node.settled().run
+
+    assert before is not None
+    assert run is not None
+    assert ("name of r1", "") == (before.name, before.project)
+    assert ("another", "vision") == (run.name, run.project)
+    assert run.end is not None
+
+
 def test_a_revision_is_told_once(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     """Old, new and the run that it moves most; not again at the next news, nor after a restart; forecasts never."""
     node.count.begin("small", holds=("GPU-b",))

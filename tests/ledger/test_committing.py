@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from monitor.core.model import LedgerState
+from monitor.core.fold import step
+from monitor.core.model import LedgerState, RunBook, Sample
 from monitor.core.snapshot import Snapshot
 from tests.harness import need, poll
-from tests.ledger.counting import Count, rows_j, total_j
+from tests.ledger.counting import POLICY, Count, rows_j, total_j
 
 
 def committed_j(directory: Path) -> float:
@@ -212,3 +213,30 @@ def test_a_restart_before_the_first_turn_forgets_nothing(tmp_path: Path) -> None
     again.close()
 
     assert {"r1": replace(before.runs["r1"], power_w=None)} == again.first.runs
+
+
+def test_a_first_commit_that_fails_keeps_the_overhead_of_the_downtime(tmp_path: Path) -> None:
+    """What was used between two daemons has the PUE of the later one, also where its first commit has to wait."""
+    count = Count()
+    ledger = count.open(tmp_path)
+    count.begin("r1")
+    count.keep(ledger, 20)
+    ended_s = count.now().wall_s
+    ledger.close()
+    count.pass_time(3600.0)
+    ledger = count.open(tmp_path, policy=replace(POLICY, pue_ratio=2.0))
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as db:
+        db.execute("ALTER TABLE checkpoint RENAME TO away")  # what a commit writes last
+        at = Sample(at=count.now(), runs=RunBook(runs=tuple(count.runs)), intensities=count.intensities)
+        count.snapshot = step(count.snapshot, at)
+        ledger.offer(count.snapshot)
+        is_kept = ledger.commit()
+        db.execute("ALTER TABLE away RENAME TO checkpoint")
+    count.keep(ledger, 5)
+    slots = ledger.history.energy_by_slot("r1", 0.0, 4e9, 10)
+    changes = ledger.history.pue_changes(0.0, 4e9)
+    ledger.close()
+
+    assert not is_kept
+    assert [(0.0, 1.25), (ended_s, 2.0)] == list(changes)
+    assert {2.0} == {ratio for _zone, start_s, _energy_j, ratio in slots if start_s >= ended_s}

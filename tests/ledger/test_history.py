@@ -134,8 +134,12 @@ def test_energy_by_slot_has_the_overhead_of_its_time(tmp_path: Path) -> None:
     ledger = count.open(tmp_path, policy=replace(count.snapshot.policy, pue_ratio=2.0))
     count.keep(ledger, 120)
     slots = ledger.history.energy_by_slot("r1", 0.0, 4e9, 10)
+    changes = ledger.history.pue_changes(0.0, 4e9)
+    after = ledger.history.pue_changes(ended_s + 100.0, 4e9)
     ledger.close()
 
+    assert [(0.0, 1.25), (ended_s, 2.0)] == list(changes)
+    assert [(ended_s + 100.0, 2.0)] == list(after)
     assert {1.25} == {ratio for _zone, start_s, _energy_j, ratio in slots if start_s + 10.0 <= ended_s}
     assert {2.0} == {ratio for _zone, start_s, _energy_j, ratio in slots if start_s >= ended_s}
     assert pytest.approx(before_j, rel=0.1) == sum(slot[2] for slot in slots if slot[3] == 1.25)
@@ -143,7 +147,7 @@ def test_energy_by_slot_has_the_overhead_of_its_time(tmp_path: Path) -> None:
 
 
 def test_unsettled_runs_are_the_alive_and_the_lately_ended(tmp_path: Path) -> None:
-    """Newest start first."""
+    """In this order, each newest start first."""
     count = Count()
     ledger = count.open(tmp_path)
     for run_id, ends in (("old", True), ("alive", False), ("ended", True), ("new", False)):
@@ -158,8 +162,8 @@ def test_unsettled_runs_are_the_alive_and_the_lately_ended(tmp_path: Path) -> No
     everything = ledger.history.unsettled(0.0)
     ledger.close()
 
-    assert ["new", "ended", "alive"] == list(found)
-    assert ["new", "ended", "alive", "old"] == list(everything)
+    assert ["new", "alive", "ended"] == list(found)
+    assert ["new", "alive", "ended", "old"] == list(everything)
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

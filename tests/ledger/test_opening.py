@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from monitor.core.model import LedgerState, Method
+from monitor.core.snapshot import Extras
 from monitor.core.waiting import Idle
 from monitor.errors import FailureError
 from monitor.ledger import schema, store
@@ -293,6 +294,32 @@ def test_a_ledger_of_version_2_goes_on(tmp_path: Path) -> None:
         assert (1000.25, 123.456789, None) == (counted.at.mono_s, counted.energy_j, counted.power_w)
         assert Idle(61.7, 990.5, 0.1) == entry.idle
         assert (7.3, [7.3]) == (entry.pending_j, [one.energy_j for one in entry.waiting])
+
+
+def test_a_ledger_of_version_3_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its runs have no sums beside their grams yet: those begin at 0, the others are as they were to the bit."""
+    plain = 6  # numbers of a run behind its sums: joules without grams, recovered ones, three times and watts
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as db:
+        db.executescript((Path(__file__).parent / "version1.sql").read_text())
+        told = {name: json.loads(text)["energy_j"] for name, text in db.execute("SELECT id, totals FROM runs")}
+        schema.migrate(db, schema.STEPS[:3])
+        for key, shape in db.execute("SELECT key, shape FROM runs").fetchall():
+            length = 8 * (sum(map(len, json.loads(shape))) + plain)
+            db.execute("UPDATE runs SET numbers = substr(numbers, 1, ?) WHERE key = ?", (length, key))
+        ledger_id = db.execute("SELECT value FROM meta WHERE name = 'ledger_id'").fetchone()[0]
+    count = Count(mono_s=1016.0)
+    ledger = count.open(tmp_path)
+    first = ledger.first
+    count.runs = [first.runs["alive"].run]
+    count.keep(ledger, 3)
+    found = ledger.history.find("alive")
+    ledger.close()
+
+    assert ledger_id == ledger.id
+    assert [] == caplog.messages
+    assert told == {name: [[*key, joules] for key, joules in one.energy_j.items()] for name, one in first.runs.items()}
+    assert {Extras()} == {one.extras for one in first.runs.values()}
+    assert count.snapshot.runs["alive"] == found
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

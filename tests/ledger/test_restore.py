@@ -1,5 +1,7 @@
 """What a daemon finds of the one before it."""
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from monitor.core.model import (
     RunUse,
     Usage,
 )
-from monitor.core.snapshot import DeviceTotals, ProjectTotals, Snapshot
+from monitor.core.snapshot import DeviceTotals, Extras, ProjectTotals, Snapshot
 from monitor.core.waiting import Idle, Look, Waiting
 from monitor.ledger.ledger import Ledger
 from tests.ledger.counting import BOOT, POLICY, Count, rows_j, total_j
@@ -315,3 +317,43 @@ def test_a_device_without_any_energy_comes_back(tmp_path: Path) -> None:
 
     assert {} == first.devices["GPU-b"].energy_j
     assert odd.energy_j == first.devices["GPU-a"].energy_j
+
+
+@pytest.mark.parametrize(("currency", "cost"), [("EUR", 5.0), ("JPY", 0.0), ("", 0.0)])
+def test_an_amount_in_another_currency_is_not_taken_over(tmp_path: Path, currency: str, cost: float) -> None:
+    """Yen are not euros: the amount begins at 0 again, everything else goes on."""
+    count = Count()
+    ledger = count.open(tmp_path, policy=replace(POLICY, currency="EUR"))
+    count.begin("r1")
+    count.keep(ledger, 2)
+    sums = Extras(marginal_g=1.0, embodied_g=2.0, market_g=3.0, cost=5.0, water_l=4.0)
+    count.snapshot = replace(count.snapshot, runs={"r1": replace(count.snapshot.runs["r1"], extras=sums)})
+    count.keep(ledger)
+    ledger.close()
+    ledger = count.open(tmp_path, policy=replace(POLICY, currency=currency))
+    count.keep(ledger)
+    found = ledger.history.find("r1")
+    ledger.close()
+
+    assert sums._replace(cost=cost) == ledger.first.runs["r1"].extras
+    assert [sums._replace(cost=cost)] == [one.extras for one in ledger.runs]
+    assert found is not None
+    assert cost == found.extras.cost
+
+
+def test_a_checkpoint_that_names_no_currency_keeps_its_amounts(tmp_path: Path) -> None:
+    """One of an older release."""
+    count = Count()
+    ledger = count.open(tmp_path, policy=replace(POLICY, currency="EUR"))
+    count.begin("r1")
+    count.keep(ledger, 2)
+    run = count.snapshot.runs["r1"]
+    count.snapshot = replace(count.snapshot, runs={"r1": replace(run, extras=Extras(cost=5.0))})
+    count.keep(ledger)
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db, db:
+        db.execute("UPDATE checkpoint SET node = json_remove(node, '$.currency')")
+    ledger = count.open(tmp_path, policy=replace(POLICY, currency="JPY"))
+    ledger.close()
+
+    assert 5.0 == ledger.first.runs["r1"].extras.cost

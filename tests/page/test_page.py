@@ -63,6 +63,7 @@ def opened(browser: "Browser") -> Iterator[Opened]:
     tab.page.on("console", lambda message: tab.complaints.append(message.text) if message.type == "error" else None)
     tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
     yield tab
+    tab.page.unroute_all(behavior="wait")  # the page asks each second: an answer may be on its way through a route
     context.close()
 
 

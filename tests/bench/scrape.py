@@ -1,16 +1,19 @@
 """How long a scrape takes a client, and how large it is: eight GPUs and ten runs over loopback.
 
-The snapshot is folded in a child process that serves it by the real
-exporter; nothing is metered meanwhile.
+Snapshots are folded in a child process that serves them by the real
+exporter, another one to each scrape; nothing is metered meanwhile.
 """
 
 import gzip
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 from exporters import http
+from monitor.core.snapshot import Snapshot
 from tests.bench.processes import child, hear
 from tests.bench.report import Line
 from tests.bench.scraper import Scraper, samples
@@ -19,12 +22,15 @@ from tests.bench.steady import SteadyRig
 RUNS = 10
 SCRAPES = 500
 WARM_UP = 20
+SCRAPES_APART_S = 15.0
+DIFFERENT = 16
+"""Snapshots that are served in turn: what does not change is not rendered anew, so one alone would flatter."""
 P99_MOST_MS = 15.0
 MOST_SAMPLES = 999
 TITLE = (
     f"scrape: {SCRAPES} over loopback (keep-alive, OpenMetrics, gzip), 8 GPUs, 2 packages with dram, {RUNS} runs; "
-    "bare = /-/healthy.\nA snapshot folded with them is served by the real "
-    "exporter in a process of its own"
+    "bare = /-/healthy.\nEach scrape has a snapshot 15 s later than the one before, served by the "
+    "real exporter in a process of its own"
 )
 
 
@@ -68,11 +74,24 @@ def _percentile(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
+class Moving:
+    """What a daemon has published each time that somebody looks: the next one, over and over."""
+
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._next = cycle(snapshots)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The next."""
+        return next(self._next)
+
+
 def _serve() -> None:
     rig = SteadyRig(RUNS)
     rig.go(60.0)
+    moving = Moving([rig.go(SCRAPES_APART_S) for _ in range(DIFFERENT)])
     listener = http.bind("127.0.0.1", 0)
-    with http.serving(rig.loop, listener):
+    with http.serving(moving, listener):
         print(listener.getsockname()[1], flush=True)  # noqa: T201  (said to the parent)
         sys.stdin.read()
 

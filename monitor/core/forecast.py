@@ -7,7 +7,6 @@ from math import fsum
 from typing import NamedTuple
 
 from monitor.core.model import Basis, Intensity, Quality, Rate, Signal
-from monitor.core.units import JOULES_PER_KILOWATTHOUR
 
 AHEAD_S = 3600.0
 """A forecast counts when it was there so long before its slot began: later ones are nearly readings."""
@@ -82,14 +81,6 @@ def best_start(
     # Sums differ in the last digit: what is as good to a billionth is as good, and sooner is better.
     mean_g, start_s = next((mean_g, start) for mean_g, start in means if mean_g <= least_g + 1e-9 * max(1.0, least_g))
     return Start(start_s, mean_g, line.mean(now_s, now_s + length_s))
-
-
-def grams_ahead(slots: Sequence[Rate], power_w: float, from_s: float, until_s: float, pue_ratio: float) -> float | None:
-    """Grams of a constant power over [from, until) of Unix time; None where the forecast does not cover all of it."""
-    if until_s <= from_s:
-        return 0.0
-    mean_g = _Line(slots).mean(from_s, until_s)
-    return None if mean_g is None else power_w * (until_s - from_s) / JOULES_PER_KILOWATTHOUR * mean_g * pue_ratio
 
 
 class _Line:

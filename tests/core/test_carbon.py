@@ -1,6 +1,5 @@
 """Joules become grams: by slot, one basis and quality each, and unpriced where nothing is known."""
 
-import math
 from itertools import pairwise
 
 import pytest
@@ -25,21 +24,6 @@ def slot(start_s: float, end_s: float, grams: float, *, signal: Signal = Signal.
         valid_from_s=start_s,
         valid_until_s=end_s,
     )
-
-
-@pytest.mark.parametrize(
-    ("energy_kwh", "intensity", "pue", "grams_t"),
-    [
-        pytest.param(433_196, 57, 1.0, 24.692, id="BLOOM 176B, arXiv 2211.02001"),
-        pytest.param(1_720_320 * 0.4, 385, 1.1, 291.422, id="Llama-2 70B model card: 1,720,320 GPU hours at 400 W"),
-        pytest.param(184_320 * 0.4, 385, 1.1, 31.224, id="Llama-2 7B model card"),
-    ],
-)
-def test_published_runs(energy_kwh: float, intensity: float, pue: float, grams_t: float) -> None:
-    """The arithmetic gives the tonnes that published training runs state for their energy."""
-    priced = price(energy_kwh * KILOWATTHOUR_J, 0.0, 3600.0, [slot(-math.inf, math.inf, intensity)], pue)
-
-    assert grams_t == pytest.approx(sum(part.emissions_g for part in priced.grams) / 1e6, rel=1e-4)
 
 
 def test_energy_is_split_at_slot_edges() -> None:

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.forecast import best_start, grams_ahead, score
+from monitor.core.forecast import best_start, score
 from monitor.core.model import Basis, Intensity, Quality, Rate, Signal
-from monitor.core.units import JOULES_PER_KILOWATTHOUR
 
 HALF_S = 1800.0
 START_S = 1_795_262_400.0
@@ -204,15 +203,3 @@ def test_no_forecast_no_advice() -> None:
     assert best_start(hour, 0.0, 0.0, None, 0.0) is None
     assert (late := best_start(hour, 600.0, 0.0, None, 3300.0)) is not None
     assert late.now_mean_g is None
-
-
-def test_grams_to_the_end() -> None:
-    """A kilowatt for two hours at 100 and 300 g/kWh and a PUE of 1.2 is 480 g; beyond the forecast nobody knows."""
-    rates = [Rate(100.0, 0.0, 3600.0), Rate(300.0, 3600.0, 7200.0)]
-
-    assert 480.0 == pytest.approx(grams_ahead(rates, 1000.0, 0.0, 7200.0, 1.2))
-    assert grams_ahead(rates, 1000.0, 0.0, 7201.0, 1.2) is None
-    assert 0.0 == grams_ahead(rates, 1000.0, 7200.0, 7200.0, 1.2)
-    assert 1000.0 * 1800.0 / JOULES_PER_KILOWATTHOUR * 200.0 == pytest.approx(
-        grams_ahead(rates, 1000.0, 2700.0, 4500.0, 1.0)
-    )

@@ -195,8 +195,8 @@ def metering(
 
 
 def _feeding(wiring: Wiring, ledger: Ledger) -> "Feeding | None":
-    """The grid's threads; None where no zone is set, so that there is nothing to price."""
-    if not (wiring.plans or wiring.policy.currency or wiring.is_relay):
+    """The grid's side, filled with what was known before; None where there is nothing to price, nor to tell others."""
+    if not wiring.needs_feeding:
         return None
     from monitor.feeding import Feeding
 

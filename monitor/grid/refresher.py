@@ -219,8 +219,12 @@ class Refresher:
                 return
             try:
                 wait_s = self.tick(name) - self._wall_s()
-            except Exception:
-                LOG.exception("%s: the refresher failed; it goes on in a minute", name)
+            except Exception as error:  # noqa: BLE001  (its words may hold a key, and no traceback reaches a user)
+                LOG.error(  # noqa: TRY400
+                    "%s: the refresher failed with %s and goes on in a minute; report it to the makers of trainwatt",
+                    name,
+                    type(error).__name__,
+                )
                 wait_s = LONGEST_WAIT_S
             wake.wait(min(max(wait_s, 0.0), LONGEST_WAIT_S))
 

@@ -137,7 +137,16 @@ class Settler:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            due_s = self.tick()
+            try:
+                due_s = self.tick()
+            except Exception as error:  # noqa: BLE001  (a thread that ends would leave its last figures for ever)
+                LOG.error(  # noqa: TRY400
+                    "settled figures could not be made (%s: %s): those of before stay, and it is tried again in a "
+                    "minute; report it to the makers of trainwatt",
+                    type(error).__name__,
+                    error,
+                )
+                due_s = self._wall_s() + LONGEST_WAIT_S
             wait_s = min(max(due_s - self._wall_s(), SHORTEST_WAIT_S), LONGEST_WAIT_S)
             if not self._stop.is_set():
                 self._wake.wait(wait_s)

@@ -163,7 +163,8 @@ class Child:
     def _pass_on(self, info: signal.struct_siginfo) -> None:
         number = info.si_signo
         if number == signal.SIGCONT:
-            if self._is_stopped():
+            # A stop takes the SIGCONT before it away: one that waits for us came after this one, and holds.
+            if self._is_stopped() and not STOPS & signal.sigpending():
                 self._send(number)
             return
         from_a_process = info.si_code <= 0

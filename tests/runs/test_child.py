@@ -468,6 +468,23 @@ def test_the_suspend_key_stops_both_and_fg_continues_both() -> None:
         assert ["0"] == talk.line("code")
 
 
+def test_the_suspend_key_right_after_fg_holds() -> None:
+    """Slow as we are to look at the command that went on, it may have been stopped again: it stays stopped."""
+    slow = "import pathlib, time\nat_once = pathlib.Path.read_bytes\n"
+    slow += "pathlib.Path.read_bytes = lambda path: (time.sleep(0.3), at_once(path))[1]\n"
+    command = [*RUN[:2], slow + RUN[2], *JOB]
+    with shell() as talk:
+        talk.write(shlex.join(command) + "\n")
+        own, ours = (int(word) for word in talk.line("ready"))
+        for _ in range(2):
+            talk.write("\x1a")
+            talk.wait_for("Stopped")
+
+            assert ("T", "T") == (state(own), state(ours))
+            talk.write("fg\nhello\n")
+            talk.line("heard hello")
+
+
 def test_a_command_that_does_not_stop_keeps_the_terminal() -> None:
     """^Z to a command that ignores it changes nothing, as without us."""
     with shell() as talk:

@@ -127,6 +127,14 @@ DEVICE_TEMPERATURE = Metric(
     rows=rows.per_device(lambda entry: entry.telemetry.temperature_c),
     help="Temperature of the device.",
 )
+DEVICE_THROTTLED = Metric(
+    stem="device_throttled",
+    unit="seconds",
+    type=Type.COUNTER,
+    labels=("device", "reason"),
+    rows=rows.device_throttled,
+    help="Time in which the device was slowed down, by reason, as its driver counts it since it was loaded.",
+)
 DEVICE_UNMEASURED = Metric(
     stem="device_unmeasured",
     unit="seconds",
@@ -417,6 +425,29 @@ RUN_FORECAST_END = Metric(
     labels=_RUN,
     rows=rows.projected(lambda projection: projection.end_wall_s),
     help="Unix time at which the run ends, if it goes on at its mean pace.",
+)
+RUN_BUDGET_ENERGY = Metric(
+    stem="run_budget_energy",
+    unit="joules",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.run_budget(lambda budget: budget.energy_j),
+    help="Energy that the whole run may use, all its nodes together: by its tags, else by the settings.",
+)
+RUN_BUDGET_EMISSIONS = Metric(
+    stem="run_budget_emissions",
+    unit="grams",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.run_budget(lambda budget: budget.emissions_g),
+    help="CO2e that the whole run may emit, all its nodes together: by its tags, else by the settings.",
+)
+RUN_BUDGET_COST = Metric(
+    stem="run_budget_cost",
+    type=Type.GAUGE,
+    labels=_RUN,
+    rows=rows.run_budget(lambda budget: budget.cost),
+    help="What the electricity of the whole run may cost, all its nodes together, in the currency of run_cost.",
 )
 RUN_INFO = Metric(
     stem="run",

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator
 
+from monitor.core import budget
 from monitor.core.carbon import in_use, told_until_s
 from monitor.core.model import Intensity, Signal, SourceHealth
-from monitor.core.snapshot import DeviceTotals, Projection, RunTotals, Snapshot
+from monitor.core.snapshot import Budget, DeviceTotals, Projection, RunTotals, Snapshot
 
-FORECAST_HOURS = (1, 3, 6, 12, 24, 48)
+FORECAST_HOURS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 36, 48)
 """So far ahead the expected intensity is exported."""
 
 Rows = Iterator[tuple[tuple[str, ...], float]]
@@ -46,6 +47,13 @@ def crosscheck(snapshot: Snapshot) -> Rows:
     for entry in _parts(snapshot):
         if entry.crosscheck.ratio is not None:
             yield (entry.device.id,), entry.crosscheck.ratio
+
+
+def device_throttled(snapshot: Snapshot) -> Rows:
+    """One row a device and reason that its driver counts."""
+    for entry in _parts(snapshot):
+        for reason, throttled_s in entry.telemetry.throttled_s:
+            yield (entry.device.id, reason), throttled_s
 
 
 def device_info(snapshot: Snapshot) -> Rows:
@@ -194,6 +202,18 @@ def projected(value: Callable[[Projection], float | None]) -> Callable[[Snapshot
             shown = value(projection)
             if shown is not None:
                 yield (run_id, snapshot.ledger_id), shown
+
+    return rows
+
+
+def run_budget(value: Callable[[Budget], float | None]) -> Callable[[Snapshot], Rows]:
+    """One row a run that has a budget of this kind."""
+
+    def rows(snapshot: Snapshot) -> Rows:
+        for entry in snapshot.runs.values():
+            shown = value(budget.of_run(entry.run, snapshot.policy))
+            if shown is not None:
+                yield (entry.run.id, snapshot.ledger_id), shown
 
     return rows
 

@@ -104,6 +104,8 @@ class Telemetry:
     utilization_ratio: float | None = None
     memory_used_bytes: int | None = None
     temperature_c: float | None = None
+    throttled_s: tuple[tuple[str, float], ...] = ()
+    """(reason, seconds in which it was slowed down since its driver was loaded), sorted by reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

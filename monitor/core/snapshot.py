@@ -70,6 +70,15 @@ _NONE: Mapping[Any, Any] = MappingProxyType({})
 _UNTOLD = Telemetry()
 
 
+class Budget(NamedTuple):
+    """What a whole run may use, all its nodes together. None = nobody set a bound."""
+
+    energy_j: float | None = None
+    emissions_g: float | None = None
+    cost: float | None = None
+    """In the currency of the node."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The settings that the arithmetic depends on; they change only with a restart."""
@@ -88,6 +97,10 @@ class Policy:
     water_liters_per_kilowatthour: float | None = None
     currency: str = ""
     """Of the price, as ISO 4217 has it; "" = no price was given."""
+    budget: Budget = field(default_factory=Budget)
+    """Of a run that names none itself, and whose project has none."""
+    project_budgets: Mapping[str, Budget] = field(default_factory=_empty)
+    """Of each run of a project."""
     stale_after_s: float = 5.0
     """Without a reading for so long, a device loses its watts."""
     lost_after_s: float = 900.0

@@ -2,8 +2,11 @@
 
 from dashboards import panels as p
 from dashboards import promql as q
+from dashboards import scope
 from dashboards.panels import Panel, Unit
 from monitor import metrics as x
+
+SCOPE = scope.board()
 
 
 def row() -> list[Panel]:
@@ -17,7 +20,7 @@ def row() -> list[Panel]:
             "a known intensity, making the hardware.",
             Unit.GRAMS_PER_HOUR,
             p.over_time(
-                q.hourly(q.total(q.rate(x.NODE_EMISSIONS), "basis", "quality", "method")),
+                q.hourly(q.total(SCOPE.rate(x.NODE_EMISSIONS), "basis", "quality", "method")),
                 "{{basis}}, {{quality}}, {{method}}",
             ),
         ),
@@ -33,7 +36,7 @@ def row() -> list[Panel]:
             "Energy of the nodes since the count began (not only of the time range) for which no carbon intensity was "
             "known. It is in no CO2e figure of this dashboard.",
             Unit.KILOWATTHOUR,
-            p.at_end(q.kilowatthours(q.total(q.select(x.NODE_UNPRICED_ENERGY))), "unpriced"),
+            p.at_end(q.kilowatthours(q.total(SCOPE.select(x.NODE_UNPRICED_ENERGY))), "unpriced"),
             span=12,
         ),
         p.figure(
@@ -41,7 +44,7 @@ def row() -> list[Panel]:
             "Power usage effectiveness that every CO2e figure is multiplied by; a setting, not a measurement. Energy "
             "and power are never multiplied.",
             Unit.FACTOR,
-            p.at_end(q.highest(q.select(x.PUE), "instance"), "{{instance}}"),
+            p.at_end(q.highest(SCOPE.select(x.PUE), "instance"), "{{instance}}"),
             span=12,
         ),
     ]
@@ -49,5 +52,5 @@ def row() -> list[Panel]:
 
 def intensity() -> q.Query:
     """Average intensity in use, with where it comes from."""
-    average = q.select(x.GRID_INTENSITY, signal="average")
-    return q.described(average, x.GRID_INTENSITY_INFO, "provider", "basis", "quality")
+    average = SCOPE.select(x.GRID_INTENSITY, signal="average")
+    return SCOPE.described(average, x.GRID_INTENSITY_INFO, "provider", "basis", "quality")

@@ -2,19 +2,22 @@
 
 from dashboards import panels as p
 from dashboards import promql as q
+from dashboards import scope
 from dashboards.panels import DEVICE, DEVICE_LEGEND, Panel, Unit
 from monitor import metrics as x
+
+SCOPE = scope.board()
 
 
 def row() -> list[Panel]:
     """Panels of the row "Sensor health"."""
     source = ("instance", "source")
-    failures = q.highest(q.select(x.SOURCE_FAILURES), *source, "reason")
+    failures = q.highest(SCOPE.select(x.SOURCE_FAILURES), *source, "reason")
     return [
         p.lamp(
             "Source up",
             "Whether each source of readings can be read now. Not shown: a node whose daemon is not scraped at all.",
-            p.at_end(q.highest(q.select(x.SOURCE_UP), *source), "{{source}} {{instance}}"),
+            p.at_end(q.highest(SCOPE.select(x.SOURCE_UP), *source), "{{source}} {{instance}}"),
             span=8,
         ),
         p.figure(
@@ -22,7 +25,7 @@ def row() -> list[Panel]:
             "Times in the range that a device's hardware counter restarted: the joules of that one interval are lost. "
             "Not included: a counter that wrapped at its known end, which loses nothing.",
             Unit.NUMBER,
-            p.at_end(q.total(q.increase(x.DEVICE_ENERGY_RESETS), "component"), "{{component}}"),
+            p.at_end(q.total(SCOPE.increase(x.DEVICE_ENERGY_RESETS), "component"), "{{component}}"),
             span=8,
             decimals=0,
         ),
@@ -31,8 +34,8 @@ def row() -> list[Panel]:
             "Turns of the loop, and reads of a source, that were skipped in the range because the one before took too "
             "long. Energy by counter is not lost by them. Not included: reads that failed.",
             Unit.NUMBER,
-            p.at_end(q.total(q.increase(x.SAMPLER_LATE_TICKS)), "loop"),
-            p.at_end(q.total(q.increase(x.SOURCE_LATE_READS), "source"), "{{source}}"),
+            p.at_end(q.total(SCOPE.increase(x.SAMPLER_LATE_TICKS)), "loop"),
+            p.at_end(q.total(SCOPE.increase(x.SOURCE_LATE_READS), "source"), "{{source}}"),
             span=8,
             decimals=0,
         ),
@@ -40,13 +43,13 @@ def row() -> list[Panel]:
             "Age of last reading",
             "Time since each source was last read with success, at each scrape. A source that never was has no age.",
             Unit.SECOND,
-            p.over_time(q.highest(q.age(x.SOURCE_LAST_SUCCESS), *source), "{{source}} {{instance}}"),
+            p.over_time(q.highest(SCOPE.age(x.SOURCE_LAST_SUCCESS), *source), "{{source}} {{instance}}"),
         ),
         p.graph(
             "Read duration",
             "How long the last read of all devices of a source took. Not included: reads that failed.",
             Unit.SECOND,
-            p.over_time(q.highest(q.select(x.SOURCE_READ_DURATION), *source), "{{source}} {{instance}}"),
+            p.over_time(q.highest(SCOPE.select(x.SOURCE_READ_DURATION), *source), "{{source}} {{instance}}"),
         ),
         p.graph(
             "Failed reads by reason",
@@ -61,11 +64,11 @@ def row() -> list[Panel]:
             "Time in the range in which a device's energy is unknown. It is in no total: never filled in. Not "
             "included: time in which the daemon was not scraped.",
             Unit.SECOND,
-            p.at_end(q.highest(q.increase(x.DEVICE_UNMEASURED), *DEVICE), DEVICE_LEGEND),
+            p.at_end(q.highest(SCOPE.increase(x.DEVICE_UNMEASURED), *DEVICE), DEVICE_LEGEND),
             height=10,
         ),
     ]
 
 
 def _sources() -> q.Query:
-    return q.highest(q.select(x.SOURCE_UP), "instance", "source")
+    return q.highest(SCOPE.select(x.SOURCE_UP), "instance", "source")

@@ -3,7 +3,9 @@
 Without thresholds of its own Grafana paints every value above 80 red, so each panel states its colours.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TypeVar
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, table, timeseries
@@ -34,6 +36,12 @@ class Unit(StrEnum):
     CELSIUS = "celsius"
     BYTE = "bytes"
     SECOND = "s"
+    MINUTES_AND_SECONDS = "dtdurations"
+    """Seconds, as 1 hour 12 minutes."""
+    WHEN = "dateTimeAsIso"
+    """Milliseconds since 1970, as a date and a time."""
+    JOULES_PER_STEP = "suffix:J/step"
+    JOULES_PER_TOKEN = "suffix:J/token"  # noqa: S105  (tokens of text)
     NUMBER = "short"
     FACTOR = "none"
 
@@ -86,18 +94,27 @@ def stacked(
     return panel.fill_opacity(40).stacking(common.StackingConfig().mode(c.StackingMode.NORMAL))
 
 
-def figure(title: str, description: str, unit: Unit, *targets: Target, span: int = 4, decimals: int = 2) -> Panel:
-    """Large numbers with their names."""
-    panel = _described(stat.Panel(), title, description, unit, *targets, span=span, height=4)
+def figure(
+    title: str,
+    description: str,
+    unit: Unit,
+    *targets: Target,
+    span: int = 4,
+    height: int = 4,
+    decimals: int = 2,
+    colors: Mapping[float, str] = MappingProxyType({}),
+    since: str = "",
+) -> Panel:
+    """Large numbers with their names. `colors`: from which value on. `since`: so far back, whatever the range."""
+    panel = _described(stat.Panel(), title, description, unit, *targets, span=span, height=height)
     panel = (
         panel.graph_mode(c.BigValueGraphMode.NONE).reduce_options(_last()).text_mode(c.BigValueTextMode.VALUE_AND_NAME)
     )
-    return (
-        panel.color_mode(c.BigValueColorMode.NONE)
-        .color_scheme(_fixed("text"))
-        .wide_layout(wide_layout=False)
-        .decimals(decimals)
-    )
+    panel = panel.time_from(since) if since else panel
+    panel = panel.wide_layout(wide_layout=False).decimals(decimals)
+    if not colors:
+        return panel.color_mode(c.BigValueColorMode.NONE).color_scheme(_fixed("text"))
+    return panel.color_mode(c.BigValueColorMode.VALUE).thresholds(_steps("text", colors))
 
 
 def lamp(title: str, description: str, target: Target, *, span: int = 4) -> Panel:
@@ -107,33 +124,45 @@ def lamp(title: str, description: str, target: Target, *, span: int = 4) -> Pane
     panel = (
         panel.graph_mode(c.BigValueGraphMode.NONE).reduce_options(_last()).text_mode(c.BigValueTextMode.VALUE_AND_NAME)
     )
-    steps = [m.Threshold(value=None, color="red"), m.Threshold(value=1, color="green")]
-    scale = dashboard.ThresholdsConfig().mode(m.ThresholdsMode.ABSOLUTE).steps(steps)
+    scale = _steps("red", {1: "green"})
     return panel.wide_layout(wide_layout=False).mappings([m.ValueMap(options=words)]).thresholds(scale)
 
 
-def bars(title: str, description: str, unit: Unit, *targets: Target, span: int = 12, height: int = 8) -> Panel:
-    """One horizontal bar for each series."""
+def bars(
+    title: str, description: str, unit: Unit, *targets: Target, span: int = 12, height: int = 8, since: str = ""
+) -> Panel:
+    """One horizontal bar for each series. `since`: so far back, whatever the range."""
     panel = _described(bargauge.Panel(), title, description, unit, *targets, span=span, height=height)
     panel = (
         panel.reduce_options(_last()).display_mode(c.BarGaugeDisplayMode.BASIC).orientation(c.VizOrientation.HORIZONTAL)
     )
+    panel = panel.time_from(since) if since else panel
     text = common.VizTextDisplayOptions().title_size(NAME_PX).value_size(NAME_PX)
     return panel.color_scheme(_palette()).min(0).name_placement(c.BarGaugeNamePlacement.LEFT).text(text)
 
 
 def listing(
-    title: str, description: str, key: str, columns: dict[str, str], units: dict[str, Unit], *targets: Target
+    title: str,
+    description: str,
+    key: str,
+    columns: dict[str, str],
+    units: dict[str, Unit],
+    *targets: Target,
+    links: Mapping[str, str] = MappingProxyType({}),
+    span: int = FULL_WIDTH,
+    height: int = 6,
+    since: str = "",
 ) -> Panel:
     """A table of one row for each value of the label `key`; the queries' answers stand side by side in it.
 
     `columns` gives the heading of each field in order; a query's value is the field `Value #A`, `Value #B` and so on.
-    A query without an answer has no column.
+    A query without an answer has no column. `links` gives the address behind a heading's cells.
     """
     wanted = "|".join(columns)
     # Grafana calls the value `Value` when a single query has an answer; that is then the first one, which always has.
     headings = {**columns, "Value": columns["Value #A"]}
-    panel = _described(table.Panel(), title, description, Unit.FACTOR, *targets, span=FULL_WIDTH, height=6)
+    panel = _described(table.Panel(), title, description, Unit.FACTOR, *targets, span=span, height=height)
+    panel = panel.time_from(since) if since else panel
     panel = panel.color_scheme(_fixed("text")).with_transformation(
         m.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"pattern": f"^({wanted}|Value)$"}})
     )
@@ -147,7 +176,15 @@ def listing(
     for heading, unit in units.items():
         properties = [m.DynamicConfigValue(id_val="unit", value=unit), m.DynamicConfigValue("decimals", 3)]
         panel = panel.override_by_name(heading, properties)
+    for heading, address in links.items():
+        link = {"title": f"Show this {heading.lower()}", "url": address}
+        panel = panel.override_by_name(heading, [m.DynamicConfigValue(id_val="links", value=[link])])
     return panel
+
+
+def board_of(uid: str, label: str) -> str:
+    """Address of a board that shows what a table's cell names, over the same time."""
+    return f"/d/{uid}?var-{label}=${{__value.raw}}&${{__url_time_range}}&var-datasource=${{datasource}}"
 
 
 def _described(
@@ -161,6 +198,12 @@ def _described(
 
 def _last() -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs(["lastNotNull"])
+
+
+def _steps(lowest: str, colors: Mapping[float, str]) -> dashboard.ThresholdsConfig:
+    steps = [m.Threshold(value=None, color=lowest)]
+    steps += [m.Threshold(value=start, color=color) for start, color in sorted(colors.items())]
+    return dashboard.ThresholdsConfig().mode(m.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
 def _palette() -> dashboard.FieldColor:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from exporters.report_budget import budget_words
 from exporters.report_document import (
     emissions_parts,
     energy_parts,
@@ -15,7 +16,7 @@ from exporters.report_document import (
 from monitor import __version__
 from monitor.core.carbon import in_use, told_until_s
 from monitor.core.model import FeedHealth, Instant, Intensity, LedgerHealth, Outlook, Rate, Settled, SourceHealth
-from monitor.core.snapshot import DeviceTotals, NodeEnergyKey, RunTotals, Snapshot
+from monitor.core.snapshot import DeviceTotals, NodeEnergyKey, Policy, RunTotals, Snapshot
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
             "zone": snapshot.policy.zone,
         },
         "devices": devices_document(snapshot),
-        "runs": [_run(entry) for entry in snapshot.runs.values()],
+        "runs": [_run(entry, snapshot.policy) for entry in snapshot.runs.values()],
         "projects": [
             {"project": name, "energy_j": _energy(totals.energy_j), "emissions_g": emissions_parts(totals.emissions_g)}
             for name, totals in snapshot.projects.items()
@@ -180,6 +181,7 @@ def _device(entry: DeviceTotals) -> dict[str, Any]:
         "utilization_ratio": telemetry.utilization_ratio,
         "memory_used_bytes": telemetry.memory_used_bytes,
         "temperature_c": telemetry.temperature_c,
+        "throttled_s": dict(telemetry.throttled_s),
         "slices": list(device.slices),
         "slice_ratios": list(device.slice_ratios),
         "processes": _processes(entry),
@@ -207,7 +209,7 @@ def _processes(entry: DeviceTotals) -> list[dict[str, Any]] | None:
     ]
 
 
-def _run(entry: RunTotals) -> dict[str, Any]:
+def _run(entry: RunTotals, policy: Policy) -> dict[str, Any]:
     run = entry.run
     return {
         **run_words(run),
@@ -229,6 +231,7 @@ def _run(entry: RunTotals) -> dict[str, Any]:
         "measured_time_ratio": measured_ratio(entry.held_s, entry.measured_s),
         "emissions_g": emissions_parts(entry.emissions_g),
         "unpriced_energy_j": entry.unpriced_j,
+        "budget": budget_words(run, policy),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from exporters.quantities import joules
+from exporters.report_budget import budget_words
 from exporters.report_model import COLUMNS, FORMAT, VERSION
 from exporters.report_sci import score
 from monitor import __version__
@@ -58,6 +59,7 @@ def report_document(
         **_totals(entry),
         "settled": settled_words(snapshot.grid.settled.get(entry.run.id)),
         "extras": _extras(entry, snapshot, (*factors, *others)),
+        "budget": budget_words(entry.run, snapshot.policy),
         "pue_ratio": ratios[0] if len(ratios) == 1 else None,
         "pue_changes": [
             {"valid_from_unix_s": since_s, "pue_ratio": ratio} for since_s, ratio in pue_changes if len(ratios) > 1
@@ -79,7 +81,13 @@ def report_document(
 def run_summary(entry: RunTotals, snapshot: Snapshot) -> dict[str, Any]:
     """The report without devices, factors and intervals, and with the power of now in W."""
     settled = settled_words(snapshot.grid.settled.get(entry.run.id))
-    return {"ledger": snapshot.ledger_id, **_totals(entry), "settled": settled, "power_w": entry.power_w}
+    return {
+        "ledger": snapshot.ledger_id,
+        **_totals(entry),
+        "settled": settled,
+        "budget": budget_words(entry.run, snapshot.policy),
+        "power_w": entry.power_w,
+    }
 
 
 def _totals(entry: RunTotals) -> dict[str, Any]:

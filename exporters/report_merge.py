@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from exporters import report_budget
 from exporters.quantities import duration, plain
 from exporters.report_document import measured_ratio
 from exporters.report_model import FORMAT, VERSION
@@ -160,6 +161,7 @@ def _sums(parts: Sequence[Document]) -> dict[str, Any]:
         "emissions_g": _added(parts, "emissions_g", ("method", "basis", "quality"), "emissions_g"),
         "settled": _settled(parts),
         "extras": _extras(parts),
+        "budget": report_budget.merged(parts),
         "unpriced_energy_j": math.fsum(part["unpriced_energy_j"] for part in parts),
         "recovered_energy_j": math.fsum(part["recovered_energy_j"] for part in parts),
         "held_device_s": held_s,

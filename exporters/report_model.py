@@ -145,6 +145,14 @@ class Sci(_Noun):
     million_tokens_g: Grams | None = Field(description="R = 1,000,000 tokens; null = the job tells none")
 
 
+class BudgetWords(_Noun):
+    """What the whole run may use, all its nodes together: a bound, not a part of it. null = nobody set this one."""
+
+    energy_j: float | None = Field(gt=0.0, le=LARGEST)
+    emissions_g: float | None = Field(gt=0.0, le=LARGEST)
+    cost: float | None = Field(gt=0.0, le=LARGEST, description="in the currency of the cost")
+
+
 class PueChange(_Noun):
     """A power usage effectiveness and since when the grams are priced with it."""
 
@@ -235,6 +243,9 @@ class NodeReport(_Noun):
     )
     settled: SettledWords | None = Field(default=None, description="null = it has not been priced again")
     extras: ExtrasWords = Field(default_factory=ExtrasWords)
+    budget: BudgetWords | None = Field(
+        default=None, description="by its tags, else by the settings of the node; null = nobody set any"
+    )
     sci: Sci | None = Field(
         default=None, description="null = no grams are known, or of several bases, which are never added"
     )

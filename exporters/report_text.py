@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from exporters.quantities import duration, grams, joules, moment, percent, plain, watt_hours
+from exporters.report_budget import budget_line, over_budget
 from exporters.report_carbon import (
     MOST_LINES,
     emission_lines,
@@ -71,6 +72,8 @@ def summary_line(document: Document) -> str:
         parts.append(f"{percent(document['measured_time_ratio'])} of the time {_seen(document)}")
     if document["progress"]["steps"] is not None:
         parts.append(_counted(document["progress"]["steps"], "step"))
+    if over := over_budget(document):
+        parts.append(f"OVER BUDGET: {over}")
     if document.get("warnings"):
         parts.append("BUT joules may be in it twice: see the report")
     return "; ".join(parts)
@@ -158,6 +161,7 @@ def _what(document: Document) -> list[str]:
             ("end", ended),
             ("active", duration(document["duration_s"]) + (", the longest of its nodes" if len(nodes) > 1 else "")),
             ("progress", _progress(document["progress"])),
+            ("budget", budget_line(document)),
             ("written", f"{moment(document['written_at_unix_s'])} by trainwatt {plain(document['trainwatt'])}"),
         ]
     )

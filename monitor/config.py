@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="what making devices emitted: [embodied.ID] or [embodied.COMPONENT] with kilograms and years",
     )
+    budget: tables.BudgetTable | None = Field(
+        None,
+        description="what a whole run may use: [budget] with energy_kwh, co2e_kg and cost, for runs of a project in "
+        "[budget.project.NAME]; a run's own tags budget_energy_kwh, budget_co2e_kg and budget_cost come first",
+    )
     market_intensity: float | None = Field(
         None,
         ge=0.0,

@@ -1,9 +1,11 @@
-"""The tables of the settings: accounts of feeds, the price of electricity, what making a device emitted.
+"""The tables of the settings: accounts of feeds, price of electricity, what making a device emitted, budgets of runs.
 
 [feed.electricitymaps]        [price]                [price]                              [embodied.gpu]
 key_file = "/etc/tw/em.key"   currency = "EUR"       currency = "EUR"                     kilograms = 150
                               flat = 0.31            timezone = "Europe/Berlin"           years = 4
                                                      times = [{from = "22:00", until = "06:00", amount = 0.19}]
+[budget]                      [budget.project.vision]
+energy_kwh = 500              cost = 40
 """
 
 import difflib
@@ -15,6 +17,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from monitor.core import budget
+
 FEED_VARIABLE = re.compile(
     "TRAINWATT_FEED_(?P<provider>[A-Z0-9_]+?)_(?P<name>KEY_FILE|PASSWORD_FILE|BASE_URL|KEY|USER|PASSWORD)"
 )
@@ -25,6 +29,7 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MINUTES_PER_DAY = 1440
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 _OTHERS_NEED = 0.8
+BudgetAmount = Annotated[float | None, Field(gt=0.0, le=budget.MOST, allow_inf_nan=False)]
 _SHORT_NAMES = {"key": 0.6, "user": 0.66}
 """A mistake in a short name is more of it."""
 
@@ -193,6 +198,39 @@ class EmbodiedTable(Table):
 
     kilograms: Annotated[float, Field(ge=0.0, le=1e7, allow_inf_nan=False)]
     years: Annotated[float, Field(gt=0.0, le=100.0, allow_inf_nan=False)]
+
+
+class BudgetAmounts(Table):
+    """[budget.project.NAME]: what a whole run may use, all its nodes together."""
+
+    energy_kwh: BudgetAmount = None
+    co2e_kg: BudgetAmount = None
+    cost: BudgetAmount = None
+    """In the currency of the price."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        """A table of tables is mistyped in many places: each key is judged beside those that may stand there."""
+        for name in given if isinstance(given, Mapping) else ():
+            if name not in cls.model_fields:
+                near = difflib.get_close_matches(str(name), cls.model_fields, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(cls.model_fields)}"
+                raise ValueError(f"unknown key {name!r}; {hint}")
+        return given
+
+    def amounts(self) -> dict[str, float | None]:
+        """By key; None = it says nothing of this one."""
+        return {"energy_kwh": self.energy_kwh, "co2e_kg": self.co2e_kg, "cost": self.cost}
+
+
+class BudgetTable(BudgetAmounts):
+    """[budget]: of every run that names none itself.
+
+    The table of a project completes it key by key: what that leaves out is as here. So do the tags of a run with both.
+    """
+
+    project: dict[str, BudgetAmounts] = {}
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:

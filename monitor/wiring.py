@@ -1,5 +1,6 @@
 """What the settings ask for, built but not started: sources, grid, policy, and where the ledger is."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,11 @@ from pydantic import SecretStr
 
 from monitor import clock
 from monitor.config import Settings
+from monitor.core import budget
 from monitor.core.model import Instant, Intensity, RunBook
 from monitor.core.ports import Now, Runs, Source
 from monitor.core.pricing import embodied_g_per_s
-from monitor.core.snapshot import Policy
+from monitor.core.snapshot import Budget, Policy
 from monitor.errors import UsageError
 from monitor.grid import metadata, static, zones
 from monitor.grid.feed import Account, Feed
@@ -22,6 +24,7 @@ from monitor.grid.prices import Prices, prices
 from monitor.secret_files import read_secret
 from monitor.tables import FeedTable
 
+LOG = logging.getLogger("trainwatt")
 STALE_AFTER_TURNS = 3
 SHORTEST_STALE_S = 5.0
 LONGEST_WAIT_S = 15.0
@@ -90,6 +93,7 @@ def wire(settings: Settings, *, now: Now = clock.now, services: metadata.Service
     }
     sources, simulated = _sources(settings, now)
     has_processes = settings.mock is None
+    of_any_run, of_projects = _budgets(settings)
     policy = Policy(
         pue_ratio=settings.pue,
         zone=place.zone,
@@ -101,6 +105,8 @@ def wire(settings: Settings, *, now: Now = clock.now, services: metadata.Service
         market_grams_per_kilowatthour=settings.market_intensity,
         water_liters_per_kilowatthour=settings.water_liters_per_kilowatthour,
         currency=settings.price.currency if settings.price is not None else "",
+        budget=of_any_run,
+        project_budgets=of_projects,
         stale_after_s=max(SHORTEST_STALE_S, STALE_AFTER_TURNS * settings.interval),
         owner_wait_s=LONGEST_WAIT_S if has_processes else 0.0,
         usage_wait_s=LONGEST_WAIT_S if has_processes else 0.0,
@@ -118,6 +124,19 @@ def wire(settings: Settings, *, now: Now = clock.now, services: metadata.Service
         has_processes=has_processes,
         is_relay=settings.relay,
     )
+
+
+def _budgets(settings: Settings) -> tuple[Budget, Mapping[str, Budget]]:
+    """What any run may use, and a run of each project that is named."""
+    table = settings.budget
+    if table is None:
+        return Budget(), {}
+    of_any_run = budget.of_settings(table.amounts())
+    of_projects = {name: budget.of_settings(own.amounts(), of_any_run) for name, own in table.project.items()}
+    if settings.price is None and any(one.cost is not None for one in (of_any_run, *of_projects.values())):
+        # A line of the daemon: verbs that only ask for the wiring do not show what is below a warning.
+        LOG.info("budget: cost can never be exceeded, since no price is set; set one with [price] in the settings file")
+    return of_any_run, of_projects
 
 
 def _metadata(settings: Settings, services: metadata.Services | None) -> Callable[[], str | None] | None:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from monitor.cli.options import load_settings, settings_flags
+from monitor.core import budget
 from monitor.errors import FailureError, UsageError
 from monitor.runs import child, holdings, identity, private
 from monitor.runs.protocol import ask
@@ -37,6 +38,10 @@ LONGEST_TEXT = 1000
 LONGEST_VARIABLE = 4096
 LONGEST_FILE_NAME = 180
 MOST_FILES = 1000
+TAG_HELP = (
+    "a tag; may be given several times; budget_energy_kwh=N, budget_co2e_kg=N and budget_cost=N are what the whole run "
+    "may use"
+)
 OF_PRIVATE_DAEMONS = ("zone", "interval", "pue", "sysfs", "procfs", "estimate_cpu_tdp")
 """Settings that make sense for a daemon without TCP."""
 
@@ -44,7 +49,7 @@ OF_PRIVATE_DAEMONS = ("zone", "interval", "pue", "sysfs", "procfs", "estimate_cp
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", metavar="NAME", help="name of the run, for people  [default: the command's first words]")
 @click.option("--id", "run_id", metavar="ID", help="id of the run  [default: the scheduler's, else one of its own]")
-@click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="a tag; may be given several times")
+@click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help=TAG_HELP)
 @click.option(
     "--report", metavar="PATH|none", help="file or directory of the report  [default: trainwatt-RUN-NODE.json here]"
 )
@@ -99,6 +104,8 @@ def _tags(given: Sequence[str]) -> dict[str, str]:
         if not (key.strip() and equals):
             raise UsageError(f"--tag {tag[:40]!r}: expected KEY=VALUE, such as --tag team=vision")
         tags[key[: identity.LONGEST_TAG_KEY + 1]] = text[: identity.LONGEST_TAG_VALUE + 1]
+    for complaint in budget.complaints((key.strip(), text) for key, text in tags.items()):
+        raise UsageError(f"--{complaint}")
     return tags
 
 

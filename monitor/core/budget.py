@@ -4,6 +4,7 @@ trainwatt run --tag budget_energy_kwh=500 --tag budget_co2e_kg=120 --tag budget_
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +24,11 @@ TAGS = {
     "budget_cost": _Tag("cost", 1.0),
 }
 """Tags that are budgets, and what one of their unit is in ours."""
+PREFIX = "budget_"
+"""Whatever tag begins so is meant to be one of them; the settings leave it out."""
+MOST = 1e11
+"""The greatest budget in its own unit: more than the whole world uses."""
+SHOWN_CHARACTERS = 40
 
 
 def amount(name: str, text: str) -> float:
@@ -31,9 +37,33 @@ def amount(name: str, text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not (math.isfinite(number) and number > 0.0):
-        raise ValueError(f"tag {name}: {text!r} is no amount; write a number above 0, such as {name}=120")
+    if not 0.0 < number <= MOST:
+        shown = repr(text[:SHOWN_CHARACTERS])
+        raise ValueError(
+            f"tag {name}: {shown} is no amount; write a number above 0 and up to {MOST:g}, such as {name}=120"
+        )
     return number * TAGS[name].factor
+
+
+def complaints(tags: Iterable[tuple[str, str]]) -> list[str]:
+    """What is wrong with the budgets among these tags, a line each: no amount, or a name that is none of the three."""
+    lines = []
+    for name, text in tags:
+        if name in TAGS:
+            try:
+                amount(name, text)
+            except ValueError as error:
+                lines.append(str(error))
+        elif name.startswith(PREFIX):
+            shown = ascii(name[:SHOWN_CHARACTERS])[1:-1]
+            lines.append(f"tag {shown}: there is no such budget; there is: {', '.join(TAGS)}")
+    return lines
+
+
+def of_settings(amounts: Mapping[str, float | None], given: Budget | None = None) -> Budget:
+    """Budgets by the keys of a table (energy_kwh, co2e_kg, cost); what it leaves out is as in `given`."""
+    told = {TAGS[PREFIX + key].field: number * TAGS[PREFIX + key].factor for key, number in amounts.items() if number}
+    return (given or Budget())._replace(**told)
 
 
 def of_run(run: Run, policy: Policy) -> Budget:

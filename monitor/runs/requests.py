@@ -50,7 +50,10 @@ class Start(Request):
     op: Literal["start"]
     id: str | None = Field(None, description="id of the run; else the scheduler's, the launcher's, the process tree's")
     name: str | None = Field(None, description="for people; else the id")
-    tags: dict[str, str] = Field(default_factory=dict, description="at most 32 are kept")
+    tags: dict[str, str] = Field(
+        default_factory=dict,
+        description="at most 32 are kept; budget_energy_kwh, budget_co2e_kg and budget_cost are what the run may use",
+    )
     project: str | None = Field(None, description="what its energy is summed under")
     launcher: str | None = Field(None, description="what started the job; else found in the environment")
     job_id: str | None = Field(None, description="the scheduler's number of the job; else found in the environment")

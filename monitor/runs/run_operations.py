@@ -1,16 +1,20 @@
 """What may be asked of runs over the control socket: start, join, progress, phase, end, runs, report, stop."""
 
 import asyncio
+import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from monitor.core import budget
 from monitor.core.model import Device, Run
 from monitor.core.snapshot import Snapshot
 from monitor.errors import FailureError
 from monitor.runs import holdings, identity, requests
+from monitor.runs.book import short
 from monitor.runs.control import Answer, Handler
 from monitor.runs.errands import Edge, in_thread, read_devices
 from monitor.runs.forgetting import Forgetter, forget_operation
@@ -25,11 +29,16 @@ from monitor.runs.wish import Wish
 EDGE_WITHIN_S = 2.0
 """How long a start or an end waits for the devices to be read; the run counts from its moment all the same."""
 LOOK_AGAIN_S = 0.1
+MOST_COMPLAINTS = 3
+"""Of one run so many are told."""
+REMEMBERED_COMPLAINTS = 100
 LATE_END = "the last joules of a device that did not tell them in time"
 OUT_OF_SIGHT = (
     "your process is outside the daemon's PID namespace, so its end could not be seen; "
     "run the daemon with the host's PID namespace (--pid=host, hostPID: true)"
 )
+
+LOG = logging.getLogger("trainwatt")
 
 T = TypeVar("T")
 
@@ -102,6 +111,8 @@ class _Desk:
     processes: ProcessTable
     turns: WeakValueDictionary[int, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """One to a user who waits for a disk."""
+    complained: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED_COMPLAINTS))
+    """What was told: each rank of a run says the same."""
 
     async def start(self, peer: Peer, request: Mapping[str, Any]) -> Answer:
         wanted = requests.parse(requests.Start, request)
@@ -115,8 +126,17 @@ class _Desk:
         started = await in_thread(lambda: self.registry.start(wish, peer.uid, process))
         if process is not None:
             self.watch(process)
+        self._complain(started.run)
         late = await self._edge() is None
         return self._told(started.run, joined=started.joined, altered=started.altered, late=late)
+
+    def _complain(self, run: Run) -> None:
+        """Tell once of budgets that are none. They are no reason to refuse a run: it is metered without them."""
+        complaints = budget.complaints(run.tags)
+        words = f"run {short(run.id)}: {'; '.join(complaints[:MOST_COMPLAINTS])}; of no effect"
+        if complaints and words not in self.complained:
+            self.complained.append(words)
+            LOG.warning("%s", words)
 
     def _wish(self, wanted: requests.Start, peer: Peer, process: Process | None) -> Wish:
         environment = wanted.environment

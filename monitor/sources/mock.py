@@ -32,6 +32,8 @@ GPU_MEMORY_BYTES = 80 * 1024**3
 IDLE_AND_PEAK_W = {Component.GPU: (72.0, 640.0), Component.CPU: (96.0, 265.0), Component.DRAM: (14.0, 41.0)}
 ROUNDING_S = 1e-9
 IDLE_LOAD_RATIO = 1e-6
+CAPPED_LOAD_RATIO = 0.95
+"""Above so much load the power limit holds a simulated GPU down."""
 SCENARIOS = ("training",)
 
 Phases = Sequence[tuple[float, Sequence[tuple[float, float]]]]
@@ -63,6 +65,8 @@ class _SimulatedRun:
     project: str
     per_step: Progress
     """What a step adds."""
+    budget: tuple[tuple[str, str], ...]
+    """Its tags that say what it may use."""
 
     def at(self, run: Run, elapsed_s: float) -> Run:
         """The run as it is after so long."""
@@ -91,9 +95,14 @@ def _times(steps: int, each: int | None) -> int | None:
     return None if each is None else steps * each
 
 
+GENEROUS = (("budget_co2e_kg", "60"), ("budget_energy_kwh", "150"))
+SOON_EXCEEDED = (("budget_co2e_kg", "0.05"), ("budget_energy_kwh", "0.1"))
+"""Within some minutes, so that there is something to see."""
 RUNS = (
-    _SimulatedRun("llm-pretrain", range(4), 0, PRETRAINING, "ada", "language", Progress(tokens=2**19)),
-    _SimulatedRun("vision-finetune", range(4, 7), 1, FINETUNING, "grace", "vision", Progress(samples=768)),
+    _SimulatedRun("llm-pretrain", range(4), 0, PRETRAINING, "ada", "language", Progress(tokens=2**19), GENEROUS),
+    _SimulatedRun(
+        "vision-finetune", range(4, 7), 1, FINETUNING, "grace", "vision", Progress(samples=768), SOON_EXCEEDED
+    ),
 )
 
 
@@ -101,6 +110,8 @@ RUNS = (
 class _Part:
     device: Device
     watts: Waveform
+    capped: Waveform
+    """1 where the power limit holds it down, else 0: its integral is the time of that."""
     idle_w: float
     peak_w: float
 
@@ -132,6 +143,7 @@ class Mock:
                 user=simulated.user,
                 project=simulated.project,
                 launcher="mock",
+                tags=simulated.budget,
             )
             for simulated in RUNS
         )
@@ -166,6 +178,7 @@ def _reading(part: _Part, at: Instant, elapsed_s: float) -> Reading:
             utilization_ratio=min(1.0, 0.35 + 0.65 * load_ratio) if busy else 0.0,
             memory_used_bytes=int(GPU_MEMORY_BYTES * 0.86) if busy else 0,
             temperature_c=round(31.0 + 38.0 * load_ratio, 0),
+            throttled_s=(("power", part.capped.energy_j(elapsed_s)), ("thermal", 0.0)),
         )
     return Reading(device=part.device, at=at, energy_j=energy_j, power_w=power_w, telemetry=telemetry)
 
@@ -209,4 +222,6 @@ def _part(rng: random.Random, device: Device, phases: Phases) -> _Part:
                     noise_ratio = rng.uniform(0.985, 1.015)
                     pieces.append((piece_s, idle_w + load_ratio * noise_ratio * (peak_w - idle_w)))
                 left_s -= piece_s
-    return _Part(device, Waveform(pieces), idle_w, peak_w)
+    capped_w = idle_w + CAPPED_LOAD_RATIO * (peak_w - idle_w)
+    capped = Waveform([(piece_s, float(power_w > capped_w)) for piece_s, power_w in pieces])
+    return _Part(device, Waveform(pieces), capped, idle_w, peak_w)

@@ -2,8 +2,8 @@
 
 bare.py SYSFS counter PID...: each second the energy and the average power of each GPU.
 bare.py SYSFS power PID...: ten times a second the average power of each GPU, whose counter is not supported.
-Both: each second four energy_uj files, every 5 s limit, utilisation, memory, temperature and processes of each GPU, and
-the files of /proc by which processes are told apart and counted; PID... are the processes of the runs.
+Both: each second four energy_uj files, every 5 s limit, utilisation, memory, temperature, throttled time and processes
+of each GPU, and the files of /proc by which processes are told apart and counted; PID... are the processes of the runs.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import pynvml
 
 ZONES = ("intel-rapl:0", "intel-rapl:0/intel-rapl:0:1", "intel-rapl:1", "intel-rapl:1/intel-rapl:1:1")
 TELEMETRY_EVERY_S = 5
+THROTTLED = list(range(pynvml.NVML_FI_DEV_PERF_POLICY_POWER, pynvml.NVML_FI_DEV_PERF_POLICY_RELIABILITY + 1))
 ROTATION, MEMORY_EVERY, CORES_EVERY = 12, 3, 12
 """In so many looks every process is read again; after so many memory is, and the CPUs that a run may use."""
 
@@ -57,6 +58,7 @@ def telemetry(gpu: Any) -> None:
     pynvml.nvmlDeviceGetUtilizationRates(gpu)
     pynvml.nvmlDeviceGetMemoryInfo(gpu, version=pynvml.nvmlMemory_v2)
     pynvml.nvmlDeviceGetTemperatureV(gpu, pynvml.NVML_TEMPERATURE_GPU)
+    pynvml.nvmlDeviceGetFieldValues(gpu, THROTTLED)
     pynvml.nvmlDeviceGetComputeRunningProcesses_v3(gpu)
     since_us = int(1e6 * (time.time() - TELEMETRY_EVERY_S))
     with contextlib.suppress(pynvml.NVMLError):  # it has no sample since then

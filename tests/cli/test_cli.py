@@ -174,7 +174,7 @@ def test_no_zone_means_no_grams(tmp_path: Path) -> None:
         text = served.metrics()
 
     assert "--zone" in served.log
-    assert "_emissions_" not in text
+    assert "_emissions_grams_total" not in text
     assert "trainwatt_grid_intensity" not in text
     assert "trainwatt_device_energy_joules_total{" in text
     assert "trainwatt_node_unpriced_energy_joules" in text

@@ -1,13 +1,14 @@
-"""Settings of the grid: accounts, prices, embodied shares. Secrets by environment or file only, masked everywhere."""
+"""Settings in tables: accounts, prices, embodied shares, budgets. Secrets by environment or file only, masked."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from monitor.errors import UsageError
 from monitor.layers import Loaded, load
-from monitor.wiring import account
+from monitor.wiring import Wiring, account, wire
 from tests.harness.daemon import command
 
 SECRET = "q7-the-key"  # noqa: S105  (what must be seen nowhere)
@@ -43,6 +44,10 @@ def test_tables_become_settings(file: Path) -> None:
         [embodied.gpu]
         kilograms = 150
         years = 4
+        [budget]
+        energy_kwh = 500
+        [budget.project."vision 2"]
+        cost = 40
         """
     )
     settings = load({}, file).settings
@@ -55,6 +60,12 @@ def test_tables_become_settings(file: Path) -> None:
     assert settings.price is not None
     assert ("EUR", 0.31) == (settings.price.currency, settings.price.flat)
     assert (150.0, 4.0) == (settings.embodied["gpu"].kilograms, settings.embodied["gpu"].years)
+    assert settings.budget is not None
+    assert (500.0, None, 40.0) == (
+        settings.budget.energy_kwh,
+        settings.budget.co2e_kg,
+        settings.budget.project["vision 2"].cost,
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,6 +90,20 @@ def test_tables_become_settings(file: Path) -> None:
         ('cloud_region = "us-east-1"\n', "such as aws:us-east-1"),
         ("feeds = [1]\n", "electricitymaps,neso, or none"),
         ("market_intensity = -1\n", "market_intensity = -1"),
+        ("[budget]\nenergy = 5\n", "budget (file"),
+        ("[budget]\nenergy = 5\n", "unknown key 'energy'; did you mean 'energy_kwh'?"),
+        ("[budget]\nkwh = 5\n", "unknown key 'kwh'; there is: energy_kwh, co2e_kg, cost, project"),
+        ("[budget.projects.vision]\ncost = 5\n", "unknown key 'projects'; did you mean 'project'?"),
+        ("[budget.project.vision]\nco2_kg = 5\n", "budget.project.vision (file"),
+        ("[budget.project.vision]\nco2_kg = 5\n", "unknown key 'co2_kg'; did you mean 'co2e_kg'?"),
+        ("[budget.project]\nvision = 5\n", "budget.project.vision = 5 (file"),
+        ("[budget]\nenergy_kwh = 0\n", "budget.energy_kwh = 0 (file"),
+        ("[budget]\nco2e_kg = -1.5\n", "budget.co2e_kg = -1.5 (file"),
+        ("[budget]\ncost = inf\n", "budget.cost = inf (file"),
+        ("[budget.project.vision]\ncost = nan\n", "budget.project.vision.cost = nan (file"),
+        ("[budget]\ncost = 1e12\n", "budget.cost = 1000000000000.0 (file"),
+        ("budget = 500\n", "budget = 500 (file"),
+        ("[budgets]\ncost = 5\n", "did you mean 'budget'?"),
         ('device_zone = { GPU-1 = "FR" }\n', "did you mean 'device_zones'?"),
     ],
 )
@@ -155,6 +180,44 @@ def test_an_account_is_laid_together_from_file_and_environment(file: Path) -> No
     assert SECRET not in done.stdout + done.stderr
     assert "TRAINWATT_FEED_NESO_KEYS in the environment is no setting of trainwatt" in done.stderr
     assert 1 == done.stderr.count("\n")
+
+
+def test_budgets_are_shown_with_where_they_are_from(file: Path) -> None:
+    """Of the file, or as a JSON object of the environment."""
+    file.write_text("[budget]\nenergy_kwh = 500\n[budget.project.vision]\ncost = 40\n")
+    of_file = command("config", "--config", str(file)).stdout
+    of_environment = command("config", env={"TRAINWATT_BUDGET": '{"co2e_kg": 120}'}).stdout
+    rows = [line for text in (of_file, of_environment) for line in text.splitlines() if line.startswith("budget")]
+
+    assert 2 == len(rows)
+    assert f"file {file}" in rows[0]
+    assert "energy_kwh 500.0" in rows[0]
+    assert "'vision': {'cost': 40.0}" in rows[0]
+    assert "co2e_kg 120.0" in rows[1]
+    assert "environment" in rows[1]
+
+
+def test_budgets_reach_the_policy(caplog: pytest.LogCaptureFixture) -> None:
+    """In joules, grams and money; the table of a project completes the general one. Money without a price is told."""
+    tables = {"energy_kwh": 2.0, "co2e_kg": 3.0, "project": {"vision": {"cost": 4.0}, "language": {"co2e_kg": 1.0}}}
+
+    def wired(**settings: Any) -> Wiring:
+        return wire(load({"mock": "training", **settings}, None).settings)
+
+    caplog.set_level("INFO")
+    policy = wired(budget=tables).policy
+
+    assert (7.2e6, 3000.0, None) == policy.budget
+    assert {"vision": (7.2e6, 3000.0, 4.0), "language": (7.2e6, 1000.0, None)} == policy.project_budgets
+    assert ["budget: cost can never be exceeded, since no price is set"] == [
+        record.message.partition(";")[0] for record in caplog.records
+    ]
+    caplog.clear()
+    wired(budget=tables, price={"currency": "EUR", "flat": 0.31})
+    wired(budget={"energy_kwh": 2.0})
+
+    assert not caplog.records
+    assert ((None, None, None), {}) == (wired().policy.budget, wired().policy.project_budgets)
 
 
 def test_what_is_no_json_in_the_environment_is_one_line() -> None:

@@ -6,14 +6,16 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
 from .waveform import Wave, Waveform
 
 CONFIG_VARIABLE = "TRAINWATT_FAKE_NVML"
+THROTTLED = ("power", "thermal", "sync_boost", "board_limit", "low_utilization", "reliability")
+"""Reasons, in the order of their field ids, which begin with 74."""
 _SONAME = "libnvidia-ml.so.1"
 _NATIVE = Path(__file__).parent.parent / "native"
 # Hidden visibility: only the NVML symbols leave the library. No fused multiply-add: see waveform.py.
@@ -77,6 +79,8 @@ class FakeGpu:
     temperature_c: int = 40
     reasons: int = 0
     """Bits of the clock event reasons."""
+    throttled: Mapping[str, float | None] = field(default_factory=dict)
+    """Part of the time since the counters restarted, by one of THROTTLED; 0 unless given, None = not offered."""
     counter_period_s: float = 0.1
     """Refresh of the energy counter; 0 = continuous, as all periods."""
     counter_phase_s: float = 0.0
@@ -104,6 +108,8 @@ class FakeGpu:
     def config_line(self, gpu_index: int) -> str:
         """Return its line of the configuration."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["throttled"]
+        values |= {f"throttled_{reason}": -1.0 if part is None else part for reason, part in self.throttled.items()}
         values["uuid"] = self.uuid or default_uuid(gpu_index)
         values["bus"] = self.bus or f"00000000:{gpu_index + 1:02X}:00.0"
         return f"gpu {gpu_index} " + " ".join(f'{key} "{value}"' for key, value in values.items())

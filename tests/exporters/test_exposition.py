@@ -114,6 +114,7 @@ def test_all_declared_is_emitted_or_conditional(served: Daemon) -> None:
         "trainwatt_run_market_emissions_grams_total",  # nor of contracts, prices and water
         "trainwatt_market_intensity_grams_per_kilowatthour",
         "trainwatt_run_cost_total",
+        "trainwatt_run_budget_cost",
         "trainwatt_electricity_price_per_kilowatthour",
         "trainwatt_run_water_liters_total",
     }

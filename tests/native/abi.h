@@ -27,6 +27,8 @@ enum {
 };
 
 enum {
+    FIELD_THROTTLED = 74, /* and five more: power, thermal, sync boost, board limit, low utilization, reliability */
+    FIELD_THROTTLED_END = 80,
     FIELD_MEMORY_TEMPERATURE = 82,
     FIELD_TOTAL_ENERGY = 83,
     FIELD_POWER_AVERAGE = 185,

@@ -46,6 +46,10 @@ static const struct {
     NUMBER(scopes), NUMBER(memory_share), NUMBER(module_extra_w), NUMBER(mig), NUMBER(largest_profile),
     NUMBER(utilization), NUMBER(temperature_c), NUMBER(reasons),
 #undef NUMBER
+#define THROTTLED(reason, at) {"throttled_" #reason, offsetof(struct gpu, throttled[at])}
+    THROTTLED(power, 0), THROTTLED(thermal, 1), THROTTLED(sync_boost, 2),
+    THROTTLED(board_limit, 3), THROTTLED(low_utilization, 4), THROTTLED(reliability, 5),
+#undef THROTTLED
 };
 
 static void gpu_defaults(struct gpu *gpu, int index) {

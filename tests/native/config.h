@@ -8,7 +8,7 @@
 
 #include "wave.h"
 
-enum { MAX_GPUS = 64, MAX_MIG = 7, EVERY_GPU = -1, NO_GPU = -2 };
+enum { MAX_GPUS = 64, MAX_MIG = 7, THROTTLED_COUNT = 6, EVERY_GPU = -1, NO_GPU = -2 };
 
 enum event_kind { EVENT_RESTART, EVENT_FREEZE, EVENT_JUMP };
 
@@ -69,6 +69,7 @@ struct gpu {
     double utilization;
     double temperature_c;
     double reasons;
+    double throttled[THROTTLED_COUNT]; /* part of the time, in the order of the field ids; below 0: not offered */
     struct wave *waves;
     size_t wave_count;
     struct event *events;

@@ -53,10 +53,10 @@ static nvmlReturn_t put_uint(struct field_value *field, bool supported, unsigned
     return NVML_SUCCESS;
 }
 
-static nvmlReturn_t put_counter(struct field_value *field, bool supported, unsigned long long mj) {
+static nvmlReturn_t put_counter(struct field_value *field, bool supported, unsigned long long count) {
     if (!supported) return NVML_ERROR_NOT_SUPPORTED;
     field->value_type = VALUE_ULONGLONG;
-    field->value.ulonglong = mj;
+    field->value.ulonglong = count;
     return NVML_SUCCESS;
 }
 
@@ -70,6 +70,11 @@ static nvmlReturn_t answer_field(const struct call *call, struct field_value *fi
     unsigned int scope = field->scope_id;
     bool scoped = sensor_has_scope(gpu, scope);
     bool counted = sensor_has_counter(gpu), averaged = sensor_has_average(gpu);
+    if (field->field_id >= FIELD_THROTTLED && field->field_id < FIELD_THROTTLED_END) {
+        unsigned int reason = field->field_id - FIELD_THROTTLED;
+        bool offered = gpu->throttled[reason] >= 0;
+        return put_counter(field, offered, offered ? sensor_throttled_ns(gpu, reason, call->now_s) : 0);
+    }
     switch (field->field_id) {
     case FIELD_MEMORY_TEMPERATURE:
         return put_uint(field, true, (unsigned int)gpu->temperature_c);

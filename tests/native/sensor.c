@@ -87,3 +87,12 @@ unsigned int sensor_average_mw(const struct gpu *gpu, unsigned int scope, double
 unsigned int sensor_instant_mw(const struct gpu *gpu, unsigned int scope, double now_s) {
     return mean_mw(gpu, scope, sensor_last_tick_s(now_s, 0, gpu->instant_period_s), gpu->instant_window_s);
 }
+
+unsigned long long sensor_throttled_ns(const struct gpu *gpu, unsigned int reason, double now_s) {
+    double begin_s = 0;
+    for (size_t at = 0; at < gpu->event_count; at++) {
+        const struct event *event = &gpu->events[at];
+        if (event->kind == EVENT_RESTART && event->start_s <= now_s) begin_s = fmax(begin_s, event->start_s);
+    }
+    return (unsigned long long)(1e9 * gpu->throttled[reason] * (now_s - begin_s));
+}

@@ -17,6 +17,9 @@ unsigned long long sensor_counter_mj(const struct gpu *gpu, unsigned int scope, 
 unsigned int sensor_average_mw(const struct gpu *gpu, unsigned int scope, double now_s);
 unsigned int sensor_instant_mw(const struct gpu *gpu, unsigned int scope, double now_s);
 
+/* Nanoseconds since the last restart of the counters in which it was throttled for the reason of this number. */
+unsigned long long sensor_throttled_ns(const struct gpu *gpu, unsigned int reason, double now_s);
+
 /* Latest phase_s + k * period_s not later than at_s; at_s itself when period_s is 0. */
 double sensor_last_tick_s(double at_s, double phase_s, double period_s);
 

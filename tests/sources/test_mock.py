@@ -2,7 +2,9 @@
 
 import pytest
 
+from monitor.core.budget import of_run
 from monitor.core.model import Component, Instant, Reading
+from monitor.core.snapshot import Policy
 from monitor.sources.mock import Mock
 from monitor.sources.waveform import Waveform
 from tests.harness.rig import Rig
@@ -49,6 +51,42 @@ def test_a_waveform_integrates_itself() -> None:
     summed_j = sum(wave.power_w(begin_s + (i + 0.5) * width_s) for i in range(steps)) * width_s
 
     assert wave.energy_j(end_s) - wave.energy_j(begin_s) == pytest.approx(summed_j, rel=1e-4)
+
+
+def test_throttled_seconds_are_those_of_high_load() -> None:
+    """Exactly the time above 95 % load: a backward pass of 0.58 s in each step of 1.2 s, none in other phases."""
+    clock = Clock()
+    mock = Mock("training", now=clock.now, interval_s=1.0)
+
+    def throttled_s(at_s: float, gpu: int) -> dict[str, float]:
+        telemetry = read(mock, clock, at_s)[f"mock-gpu-{gpu}"].telemetry
+
+        assert telemetry is not None
+        return dict(telemetry.throttled_s)
+
+    for at_s, expected_s in ((0.34, 0.0), (0.92, 0.58), (1.2, 0.58), (96.0, 46.4), (120.0, 46.4), (241.2, 93.38)):
+        assert {"power": pytest.approx(expected_s), "thermal": 0.0} == throttled_s(at_s, 0)
+        assert {"power": 0.0, "thermal": 0.0} == throttled_s(at_s, 4) == throttled_s(at_s, 7)
+
+
+def test_one_run_exceeds_its_budget_within_minutes() -> None:
+    """And the other does not, in days."""
+    clock = Clock()
+    rig = Rig(sources=[mock := Mock("training", now=clock.now, interval_s=1.0)])
+    clock.at_s = rig.at_s
+    rig.book += mock.runs(rig.now()).runs
+
+    def follow(_snapshot: object) -> None:
+        clock.at_s = rig.at_s + 0.9
+
+    runs = rig.go(600.0, each_turn=follow).runs
+    used = {
+        run_id: sum(entry.energy_j.values()) / (of_run(entry.run, Policy()).energy_j or 0.0)
+        for run_id, entry in runs.items()
+    }
+
+    assert used["mock-vision-finetune"] > 1.0
+    assert used["mock-llm-pretrain"] * 144 < 1.0  # of a day
 
 
 def test_the_same_seed_is_the_same_node() -> None:

@@ -1,7 +1,9 @@
 """NVIDIA GPUs on the stand-in driver, in virtual time."""
 
+import pynvml
 import pytest
 
+from monitor.sources.nvml import driver as seam
 from tests.conftest import MakeDriver
 from tests.drivers.nvml import FakeGpu
 from tests.drivers.waveform import Const, Square
@@ -41,6 +43,88 @@ def test_telemetry_is_in_si_units(make_driver: MakeDriver) -> None:
         entry.telemetry.temperature_c,
     )
     assert ("NVIDIA H100 80GB HBM3", "0") == (entry.device.model, entry.device.index)
+
+
+def test_throttled_seconds_are_the_drivers_own(make_driver: MakeDriver) -> None:
+    """By reason, since the driver was loaded, sorted; a reason that is not offered is absent, and 0 is 0."""
+    driver = make_driver([FakeGpu(throttled={"power": 0.5, "thermal": 0.125, "sync_boost": None})], virtual_s=1000.0)
+    rig = Rig(driver=driver)
+    rig.go(12.0)
+    told = rig.device(driver.uuid(0)).telemetry.throttled_s
+    read_s = told[2][1] / 0.5
+
+    assert ["board_limit", "low_utilization", "power", "reliability", "thermal"] == [reason for reason, _ in told]
+    assert 1009.0 <= read_s <= 1012.0
+    assert [0.0, 0.0, 0.5 * read_s, 0.0, 0.125 * read_s] == pytest.approx([seconds for _, seconds in told])
+
+
+def test_throttled_seconds_begin_anew_with_the_driver(make_driver: MakeDriver) -> None:
+    """They are passed on as they are: a reload of the driver is a fall."""
+    driver = make_driver([FakeGpu(throttled={"power": 1.0})])
+    rig = Rig(driver=driver)
+    before_s = dict(rig.go(12.0).devices[driver.uuid(0)].telemetry.throttled_s)["power"]
+    driver.reload(rig.at_s)
+    after_s = dict(rig.go(60.0).devices[driver.uuid(0)].telemetry.throttled_s)["power"]
+
+    assert before_s > 1000.0
+    assert 0.0 < after_s < 61.0
+
+
+def test_unchanged_throttled_seconds_are_the_same_object(make_driver: MakeDriver) -> None:
+    """Nothing is made anew every 5 s on a GPU that is never throttled."""
+    driver = make_driver()
+    rig = Rig(driver=driver)
+    first = rig.go(7.0).devices[driver.uuid(0)]
+    second = rig.go(10.0).devices[driver.uuid(0)]
+
+    assert first.telemetry_at != second.telemetry_at
+    assert first.telemetry.throttled_s
+    assert first.telemetry.throttled_s is second.telemetry.throttled_s
+
+
+@pytest.mark.parametrize(
+    ("code", "what"), [(NOT_SUPPORTED, "never"), (2, "invalid argument"), (TIMEOUT, "late"), (UNKNOWN, "unknown")]
+)
+def test_throttled_fields_that_fail_cost_nothing_else(make_driver: MakeDriver, code: int, what: str) -> None:
+    """Whatever the code of each value is, that part of the telemetry is absent, and everything else is there."""
+    driver = make_driver([FakeGpu(throttled={"power": 0.5}, temperature_c=61)])
+    driver.wave(0, 0.0, Const(300.0))
+    for number in range(74, 80):
+        driver.field_fault(number, code)
+    rig = Rig(driver=driver)
+    rig.go(20.0)
+    entry = rig.device(driver.uuid(0))
+
+    assert ((), 61.0) == (entry.telemetry.throttled_s, entry.telemetry.temperature_c), what
+    assert entry.power_w == pytest.approx(300.0)
+    assert rig.energy_j(driver.uuid(0)) == pytest.approx(6000.0, rel=0.01)
+    assert rig.loop.snapshot.sources[0].failures == ()
+
+
+def test_throttled_fields_that_time_out_come_back(make_driver: MakeDriver) -> None:
+    """What failed once is asked again; only what is not offered is let alone."""
+    driver = make_driver([FakeGpu(throttled={"power": 0.5})])
+    for number in range(74, 80):
+        driver.field_fault(number, TIMEOUT, window_s=(0.0, 1010.0))
+    rig = Rig(driver=driver)
+    away = rig.go(8.0).devices[driver.uuid(0)].telemetry
+    back = rig.go(10.0).devices[driver.uuid(0)].telemetry
+
+    assert () == away.throttled_s
+    assert 6 == len(back.throttled_s)
+
+
+@pytest.mark.parametrize("code", [2, NOT_SUPPORTED])
+def test_a_driver_that_refuses_the_whole_call_offers_none(make_driver: MakeDriver, code: int) -> None:
+    """An invalid argument here is no reason to open the library anew."""
+    driver = make_driver()
+    pynvml.nvmlInit()
+    handle = seam.handle_by_index(0)
+    driver.fault("nvmlDeviceGetFieldValues", code)
+    with pytest.raises(pynvml.NVMLError) as caught:
+        seam.throttled_s(handle)
+
+    assert NOT_SUPPORTED == caught.value.value
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,9 @@ def test_every_field_survives(tmp_path: Path) -> None:
         wraps_at_j=262143.32885,
         power_w=1 / 3,
         power_signal=PowerSignal.INSTANT,
-        telemetry=Telemetry(power_limit_w=700.0, memory_used_bytes=7 * 2**30, utilization_ratio=0.5),
+        telemetry=Telemetry(
+            power_limit_w=700.0, memory_used_bytes=7 * 2**30, utilization_ratio=0.5, throttled_s=(("power", 0.25),)
+        ),
     )
     bare = Reading(device=NODE, at=Instant(1000.0, 1.79e9), telemetry=Telemetry())
     file = tmp_path / "file"

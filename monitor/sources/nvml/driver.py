@@ -19,6 +19,18 @@ Handle = Any
 FIELD_ENERGY = 191
 """NVML_FI_DEV_ENERGY: the energy counter with a scope; nvidia-ml-py does not name it everywhere."""
 
+FIELDS_THROTTLED = {
+    "board_limit": pynvml.NVML_FI_DEV_PERF_POLICY_BOARD_LIMIT,
+    "low_utilization": pynvml.NVML_FI_DEV_PERF_POLICY_LOW_UTILIZATION,
+    "power": pynvml.NVML_FI_DEV_PERF_POLICY_POWER,
+    "reliability": pynvml.NVML_FI_DEV_PERF_POLICY_RELIABILITY,
+    "sync_boost": pynvml.NVML_FI_DEV_PERF_POLICY_SYNC_BOOST,
+    "thermal": pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL,
+}
+"""Counters of the time in which clocks were held down, by our word for the reason, in the order of these."""
+_NOT_OFFERED = (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_INVALID_ARGUMENT)
+NANOSECONDS_PER_SECOND = 1e9
+
 
 class Scope(IntEnum):
     """What a power or energy field speaks of (NVML_POWER_SCOPE_*)."""
@@ -146,6 +158,26 @@ def temperature_c(handle: Handle) -> float:
         return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
 
 
+def throttled_s(handle: Handle) -> tuple[tuple[str, float], ...]:
+    """NVML_FI_DEV_PERF_POLICY_*, by one nvmlDeviceGetFieldValues: (reason, seconds since the driver was loaded).
+
+    A reason that is not told is left out. Raises NVMLError(NOT_SUPPORTED) where none is offered.
+    """
+    fields = _Throttled.from_buffer_copy(_THROTTLED)
+    try:
+        _ask_fields(handle, fields, len(fields))
+    except pynvml.NVMLError_InvalidArgument:
+        # Of a driver that does not know them all. A handle that is void would fail at the energy counter, too.
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED) from None
+    if all(field.code in _NOT_OFFERED for field in fields):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    return tuple(
+        (reason, field.value.ullVal / NANOSECONDS_PER_SECOND)
+        for reason, field in zip(FIELDS_THROTTLED, fields, strict=True)
+        if field.code == pynvml.NVML_SUCCESS
+    )
+
+
 def mig_handles(handle: Handle) -> list[Handle]:
     """Handles of the MIG devices of a GPU; none where MIG is off. They have no power or energy of their own."""
     current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
@@ -196,15 +228,25 @@ class _FieldValue(ctypes.Structure):
     )
 
 
+_Throttled = _FieldValue * len(FIELDS_THROTTLED)
+_THROTTLED = _Throttled(*(_FieldValue(field_id) for field_id in FIELDS_THROTTLED.values()))
+
+
 def _field(handle: Handle, field_id: int, scope: Scope) -> Any:
     """NvmlDeviceGetFieldValues of one field."""
+    field = _FieldValue(field_id, scope)
+    _ask_fields(handle, field, 1)
+    if field.code != pynvml.NVML_SUCCESS:
+        raise pynvml.NVMLError(field.code)
+    return field.value
+
+
+def _ask_fields(handle: Handle, fields: Any, count: int) -> None:
+    """Have them filled. The call itself succeeds whatever became of a single value: that has a code of its own."""
     try:
         ask = pynvml.nvmlLib.nvmlDeviceGetFieldValues
     except AttributeError:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND) from None
-    field = _FieldValue(field_id, scope)
-    # The call itself succeeds whatever became of the single value.
-    code = ask(handle, 1, ctypes.byref(field)) or field.code
+    code = ask(handle, count, ctypes.byref(fields))
     if code != pynvml.NVML_SUCCESS:
         raise pynvml.NVMLError(code)
-    return field.value

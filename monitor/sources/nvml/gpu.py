@@ -22,6 +22,8 @@ class Gpu:
     """How many times in a row its counter gave an unknown error."""
     off: set[object] = field(default_factory=set)
     """Telemetry that it does not offer."""
+    throttled_s: tuple[tuple[str, float], ...] = ()
+    """As it was told last: the same object while nothing changes."""
     slices: tuple[Slice, ...] = ()
     """What it is divided into."""
 

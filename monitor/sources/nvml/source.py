@@ -209,7 +209,14 @@ class Nvml:
             utilization_ratio=self._ask_optional(gpu, gpu.off, "utilization", driver.utilization_ratio),
             memory_used_bytes=self._ask_optional(gpu, gpu.off, "memory", driver.memory_used_bytes),
             temperature_c=self._ask_optional(gpu, gpu.off, "temperature", driver.temperature_c),
+            throttled_s=self._throttled_s(gpu),
         )
+
+    def _throttled_s(self, gpu: Gpu) -> tuple[tuple[str, float], ...]:
+        told = self._ask_optional(gpu, gpu.off, "throttled", driver.throttled_s) or ()
+        if told != gpu.throttled_s:
+            gpu.throttled_s = told
+        return gpu.throttled_s
 
     def _processes(self) -> tuple[Processes, ...]:
         self._looked_at_s = self._now().mono_s

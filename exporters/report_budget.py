@@ -1,0 +1,78 @@
+"""Budgets of a run as documents have them, and in words: what the whole run may use, and how much of it is used."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from exporters.quantities import percent, plain
+from exporters.report_sci import is_of_all
+from monitor.core import budget
+from monitor.core.model import Run
+from monitor.core.snapshot import Policy
+from monitor.core.units import GRAMS_PER_KILOGRAM, kilowatthours
+
+Document = Mapping[str, Any]
+FIELDS = ("energy_j", "emissions_g", "cost")
+
+
+def budget_words(run: Run, policy: Policy) -> dict[str, float | None] | None:
+    """The bounds of the whole run, all its nodes together; None where nobody set any."""
+    bounds = budget.of_run(run, policy)._asdict()
+    return bounds if any(bound is not None for bound in bounds.values()) else None
+
+
+def merged(parts: Sequence[Document]) -> dict[str, float | None] | None:
+    """Of all nodes the same, never a sum. Where their settings differ, the lowest bound is the one that holds."""
+    every = [told for part in parts if (told := part.get("budget"))]
+    lowest = {
+        name: min((told[name] for told in every if told[name] is not None), default=None) for name in FIELDS if every
+    }
+    return lowest or None
+
+
+def budget_line(document: Document) -> str:
+    """`61 % of 500 kWh, 40 % of 120 kg CO2e (lifecycle)`; "" without budgets. What is exceeded is named first."""
+    used = list(_used(document))
+    over = [words for ratio, words in used if ratio > 1.0]
+    within = [words for ratio, words in used if ratio <= 1.0]
+    return ", ".join([*([f"EXCEEDED: {', '.join(over)}"] if over else []), *within])
+
+
+def over_budget(document: Document) -> str:
+    """The budgets that are exceeded, for a line: `112 % of 0.1 kWh`; "" = none."""
+    return ", ".join(words for ratio, words in _used(document) if ratio > 1.0)
+
+
+def _used(document: Document) -> Iterator[tuple[float, str]]:
+    """How much of each budget is used, and that in words. Bases of grams are never added: each has a line."""
+    bounds = document.get("budget") or {}
+    energy_j, emissions_g, cost = (bounds.get(name) for name in FIELDS)
+    if energy_j:
+        parts = [part["energy_j"] for part in document["energy_j"]]
+        yield _ratio(sum(parts) if parts else None, energy_j, f"{kilowatthours(energy_j):g} kWh")
+    if emissions_g:
+        bound = f"{emissions_g / GRAMS_PER_KILOGRAM:g} kg CO2e"
+        used_g = _grams(document)
+        for basis in sorted(used_g):
+            yield _ratio(used_g[basis], emissions_g, f"{bound} ({basis})")
+        if not used_g:
+            yield _ratio(None, emissions_g, bound)
+    if cost:
+        paid = (document.get("extras") or {}).get("cost")
+        currency = f" {plain(paid['currency'])}" if paid else ""
+        yield _ratio(paid["amount"] if paid else None, cost, f"{cost:g}{currency}")
+
+
+def _ratio(used: float | None, bound: float, words: str) -> tuple[float, str]:
+    if used is None:
+        return 0.0, f"an unknown part of {words}"
+    return used / bound, f"{percent(used / bound)} of {words}"
+
+
+def _grams(document: Document) -> dict[str, float]:
+    """By basis: settled ones where they are of all of its joules, else live ones."""
+    settled = document.get("settled")
+    source = settled if settled and is_of_all(document, settled) else document
+    grams: dict[str, float] = {}
+    for part in source["emissions_g"]:
+        grams[part["basis"]] = grams.get(part["basis"], 0.0) + part["emissions_g"]
+    return grams

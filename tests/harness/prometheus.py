@@ -50,19 +50,31 @@ class Prometheus:
 
 @contextmanager
 def prometheus(
-    targets: Sequence[str], directory: Path, *, interval_s: float = 1.0, replica: str = "", write_to: str = ""
+    targets: Sequence[str],
+    directory: Path,
+    *,
+    interval_s: float = 1.0,
+    replica: str = "",
+    write_to: str = "",
+    rules: Sequence[Path] = (),
+    alertmanager: str = "",
 ) -> Iterator[Prometheus]:
     """Scrape `targets` (HOST:PORT) as job `trainwatt` until left.
 
     As one of several replicas it carries its name as an external label and writes to a common store, too.
+    The files of `rules` are evaluated as often as is scraped, and `alertmanager` (HOST:PORT) is told.
     """
     server = need.program("prometheus")
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "prometheus.yml"
     jobs = [{"job_name": "trainwatt", "static_configs": [{"targets": list(targets)}]}]
     interval = f"{interval_s * 1000:.0f}ms"
-    common = {"scrape_interval": interval, "scrape_timeout": interval}
+    common = {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval}
     settings: dict[str, Any] = {"global": common, "scrape_configs": jobs}
+    if rules:
+        settings["rule_files"] = [str(file.absolute()) for file in rules]
+    if alertmanager:
+        settings["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
     if replica:
         settings["global"] |= {"external_labels": {"replica": replica}}
     if write_to:

@@ -25,6 +25,7 @@ def victoria(directory: Path) -> Iterator[Prometheus]:
                 f"-httpListenAddr=127.0.0.1:{port}",
                 f"-storageDataPath={directory / 'data'}",
                 "-search.latencyOffset=0s",
+                "-retentionPeriod=100y",  # days in virtual time may lie long ago
                 "-memory.allowedBytes=128MB",
             ],
             stdout=log,

@@ -18,6 +18,7 @@ VERBS = {
     "forget": "Erase a run, or the runs of a user, from the ledger.",
     "grid": "Tell how clean the electricity is now, what is expected, and when to start.",
     "record": "Write down what the sensors answer, for a replay with --mock FILE.",
+    "dashboards": "Write boards, rules and provisioning for a Grafana and a Prometheus that are there already.",
     "config": "Show every setting and where it came from.",
     "release": "Close a source, such as nvml, so that its driver can be changed.",
     "resume": "Open a released source again.",

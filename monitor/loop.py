@@ -18,7 +18,7 @@ from monitor.core import fold
 from monitor.core.model import Instant, LedgerHealth, Processes, ReadFailure, Reading, Sample, SourceHealth, Usage
 from monitor.core.ports import Grid, Keeper, Now, Runs
 from monitor.core.snapshot import RunTotals, Snapshot
-from monitor.sources.supervisor import Supervisor
+from monitor.sources.supervisor import Bell, Supervisor
 
 LOG = logging.getLogger("trainwatt")
 
@@ -70,7 +70,7 @@ class Loop:
         self._now = now
         self._interval_s = interval_s
         self._keeper = keeper
-        self._wake = Event()
+        self._wake = Bell()
         self._orders = Lock()
         """Guards the four below: what other threads asked for."""
         self._asked: list[Future[Snapshot]] = []
@@ -91,14 +91,14 @@ class Loop:
 
     def wake(self) -> None:
         """Look at once whether `stop` has been set."""
-        self._wake.set()
+        self._wake.ring()
 
     def edge(self) -> Future[Snapshot]:
         """Read every source at once, for the start or end of a run: the result is the snapshot after it, published."""
         done: Future[Snapshot] = Future()
         with self._orders:
             self._asked.append(done)
-        self._wake.set()
+        self._wake.ring()
         return done
 
     def seed(self, totals: RunTotals) -> None:
@@ -117,6 +117,8 @@ class Loop:
         with self._orders:
             if _is_in(self.snapshot, snapshot):
                 self.snapshot = snapshot
+            if not self._unpublished:
+                return
             answered = [waiting for after, waiting in self._unpublished if _is_in(after, snapshot)]
             self._unpublished = [entry for entry in self._unpublished if not _is_in(entry[0], snapshot)]
         for done in (one for waiting in answered for one in waiting):
@@ -207,7 +209,7 @@ class Loop:
                 next_s = self._deadline_after(self._now())
                 skipped = round((next_s - due_s) / self._interval_s) - 1
                 due_s = next_s
-            clock.wait_until(min(due_s, edge_s), self._wake)
+            self._wake.wait_until(min(due_s, edge_s))
 
     def _attend_edge(self, at_s: float) -> float:
         """Begin, await or end a reading out of turn; return when to look again."""
@@ -221,7 +223,7 @@ class Loop:
             self._edge_began_s = at_s
             self._edge = _Edge(waiting, [supervisor.read_now() for supervisor in self.supervisors], at_s)
             for read in self._edge.reads:
-                read.add_done_callback(lambda _read: self._wake.set())
+                read.add_done_callback(lambda _read: self._wake.ring())
         if not self._edge.is_over(self._now().mono_s):
             return self._edge.began_s + EDGE_WITHIN_S
         waiting, self._edge = self._edge.waiting, None

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from monitor.core.attribution import COMMON, Share, ShareKind
 from monitor.core.model import Component, Device, Method, Run, Sample
 from monitor.core.pricing import Prices
-from monitor.core.runcount import RunCount
+from monitor.core.runcount import RunCount, thawed
 from monitor.core.snapshot import (
     MOST_PROJECTS,
     NO_PROJECT,
@@ -21,19 +21,26 @@ from monitor.core.snapshot import (
     Snapshot,
 )
 
+_Project = tuple[dict[NodeEnergyKey, float], dict[EmissionsKey, float]]
+"""Joules and grams of one."""
+_NO_TOTALS = ProjectTotals()
+
 
 class Account:
     """Mutable inside one turn."""
 
     def __init__(self, before: Snapshot, sample: Sample, runs: Mapping[str, Run]) -> None:
-        self.node_emissions_g: dict[EmissionsKey, float] = dict(before.node_emissions_g)
+        self.node_emissions_g: dict[EmissionsKey, float] = thawed(before.node_emissions_g)
         self.node_unpriced_j = before.node_unpriced_j
         self.counts: dict[str, RunCount] = {}
         self.booked: list[Interval] = []
         self._before = before
         self._runs = runs
-        self._projects: dict[str, tuple[dict[NodeEnergyKey, float], dict[EmissionsKey, float]]] = {}
+        self._projects: dict[str, _Project] = {}
+        self._project_of_run: dict[str, _Project] = {}
         self._prices = Prices(before.policy, sample)
+        self._is_priced = bool(sample.intensities)
+        """Whether anybody tells an intensity: else all joules are unpriced."""
 
     def count(self, run_id: str) -> RunCount:
         """The sums of one run."""
@@ -59,43 +66,41 @@ class Account:
         if self._prices.has_extras:
             shares = list(shares)
             self._count_shares_beside(device, shares)
+        component, zone = device.component, self._prices.zone_of(device)
+        price = self._prices.tariff(zone).price
         for share in shares:
             if share.kind is not None:
-                attributed_j += share.energy_j
-                span = share.span
-                count, project_g = self._give(device, share)
-                count.unpriced_j += self.price(
-                    device,
-                    share.energy_j,
-                    span.start_mono_s + span.wall_offset_s,
-                    span.end_mono_s + span.wall_offset_s,
-                    span.method,
-                    count.emissions_g,
-                    project_g,
-                )
-            self._note(device, share)
+                span, energy_j = share.span, share.energy_j
+                attributed_j += energy_j
+                count, project_g = self._give(component, share)
+                if self._is_priced:
+                    start_s, end_s = span.start_mono_s + span.wall_offset_s, span.end_mono_s + span.wall_offset_s
+                    count.unpriced_j += price(energy_j, start_s, end_s, span.method, (count.emissions_g, project_g))
+                else:
+                    count.unpriced_j += energy_j
+            self._note(device, zone, share)
         return attributed_j
 
     def book_at_once(self, device: Device, share: Share) -> None:
         """Give a run all that the device used, and charge the node for it: one price for both."""
         span = share.span
-        count, project_g = self._give(device, share)
-        unpriced_j = self.price(
-            device,
-            share.energy_j,
-            span.start_mono_s + span.wall_offset_s,
-            span.end_mono_s + span.wall_offset_s,
-            span.method,
-            self.node_emissions_g,
-            count.emissions_g,
-            project_g,
-        )
+        count, project_g = self._give(device.component, share)
+        zone = self._prices.zone_of(device)
+        unpriced_j = share.energy_j
+        if self._is_priced:
+            unpriced_j = self._prices.tariff(zone).price(
+                share.energy_j,
+                span.start_mono_s + span.wall_offset_s,
+                span.end_mono_s + span.wall_offset_s,
+                span.method,
+                (self.node_emissions_g, count.emissions_g, project_g),
+            )
         if unpriced_j:
             self.node_unpriced_j += unpriced_j
             count.unpriced_j += unpriced_j
         if self._prices.has_extras:
             self._count_shares_beside(device, (share,))
-        self._note(device, share)
+        self._note(device, zone, share)
 
     def _count_shares_beside(self, device: Device, shares: Sequence[Share]) -> None:
         """Count what else the shares of one device come to. Who shares a GPU has an equal part of its time.
@@ -119,41 +124,46 @@ class Account:
         more = self._prices.extras(device, energy_j, start_s, end_s, reserved_s)
         count.extras = Extras(*map(add, count.extras, more))
 
-    def _give(self, device: Device, share: Share) -> tuple[RunCount, dict[EmissionsKey, float]]:
+    def _give(self, component: Component, share: Share) -> tuple[RunCount, dict[EmissionsKey, float]]:
         count = self.count(share.run_id)
-        count.add(share, device.component)
-        return count, self._project(share, device.component)
+        count.add(share, component)
+        return count, self._project(share, component)
 
-    def _note(self, device: Device, share: Share) -> None:
-        span = share.span
+    def _note(self, device: Device, zone: str, share: Share) -> None:
+        span, energy_j = share.span, share.energy_j
+        start_s, end_s = span.start_mono_s, span.end_mono_s
+        wall_offset_s = span.wall_offset_s
+        # Nobody's time is what no run had: beside shares of runs, what is left is joules without time.
+        is_timed = span.is_seen and span.is_timed and (share.kind is not None or energy_j >= span.energy_j)
         # In the order of Interval's fields.
         self.booked.append(
             Interval(
                 share.run_id,
                 device.id,
-                self._prices.zone_of(device),
+                zone,
                 share.phase,
                 span.method,
                 share.kind,
                 span.recovered,
-                span.start_mono_s + span.wall_offset_s,
-                span.end_mono_s + span.wall_offset_s,
-                share.energy_j,
+                start_s + wall_offset_s,
+                end_s + wall_offset_s,
+                energy_j,
                 share.idle_j or 0.0,
-                self._measured_s(share),
+                end_s - start_s if is_timed else 0.0,
             )
         )
 
-    def _measured_s(self, share: Share) -> float:
-        """Nobody's time is what no run had: beside shares of runs, what is left is joules without time."""
-        span = share.span
-        if not (span.is_seen and span.is_timed) or (share.kind is None and share.energy_j < span.energy_j):
-            return 0.0
-        return span.end_mono_s - span.start_mono_s
-
     def _project(self, share: Share, component: Component) -> dict[EmissionsKey, float]:
         """Book the share's joules to the project of its run; return the project's grams."""
-        name = self._runs[share.run_id].project or NO_PROJECT
+        entry = self._project_of_run.get(share.run_id)
+        if entry is None:
+            name = self._runs[share.run_id].project or NO_PROJECT
+            entry = self._project_of_run[share.run_id] = self._open_project(name)
+        key = (component, share.span.method)
+        entry[0][key] = entry[0].get(key, 0.0) + share.energy_j
+        return entry[1]
+
+    def _open_project(self, name: str) -> _Project:
         entry = self._projects.get(name)
         if entry is None:
             known = self._before.projects.keys() | self._projects.keys()
@@ -161,11 +171,9 @@ class Account:
                 name = OTHER_PROJECTS
             entry = self._projects.get(name)
         if entry is None:
-            before = self._before.projects.get(name, ProjectTotals())
-            entry = self._projects[name] = (dict(before.energy_j), dict(before.emissions_g))
-        key = (component, share.span.method)
-        entry[0][key] = entry[0].get(key, 0.0) + share.energy_j
-        return entry[1]
+            before = self._before.projects.get(name, _NO_TOTALS)
+            entry = self._projects[name] = (thawed(before.energy_j), thawed(before.emissions_g))
+        return entry
 
     def projects(self) -> Mapping[str, ProjectTotals]:
         """Every project, those too of which the turn booked nothing."""
@@ -175,7 +183,7 @@ class Account:
             name: ProjectTotals(energy_j=MappingProxyType(energy_j), emissions_g=MappingProxyType(emissions_g))
             for name, (energy_j, emissions_g) in self._projects.items()
         }
-        return MappingProxyType({**self._before.projects, **changed})
+        return MappingProxyType(thawed(self._before.projects) | changed)
 
     def price(
         self,
@@ -187,5 +195,7 @@ class Account:
         *into: dict[EmissionsKey, float],
     ) -> float:
         """Add the grams of a device's energy over [start, end) of Unix time; return the joules that have no price."""
+        if not self._is_priced:
+            return energy_j
         prices = self._prices
         return prices.tariff(prices.zone_of(device)).price(energy_j, start_s, end_s, method, into)

@@ -9,7 +9,7 @@ CPU, memory         by CPU time and memory once a `Usage` covers the time; the i
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import NamedTuple
 
@@ -71,8 +71,6 @@ class Facts:
     idle_w: float | None = None
     looks: Sequence[Look] = ()
     windows: Sequence[Window] = ()
-    runs: Mapping[str, Run] = field(default_factory=dict)
-    """Every run that may be charged."""
     owner_by_s: float
     """Joules used up to here wait for no owner any more."""
     usage_by_s: float
@@ -176,7 +174,7 @@ def _common(span: Waiting, facts: Facts) -> list[Share] | None:
         return [nobodys(span)] if end_s <= facts.usage_by_s else None
     idle_j = _idle_j(span, facts.idle_w)
     uses = window.memory(start_s, end_s) if facts.device.component is Component.DRAM else window.cpu(start_s, end_s)
-    return _shares(span, [(facts.runs[use.run_id], use.ratio, use.idle_ratio) for use in uses], idle_j, ShareKind.USAGE)
+    return _shares(span, uses, idle_j, ShareKind.USAGE)
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------

@@ -125,6 +125,6 @@ _CARRIES_JOULES = frozenset({How.COUNTER, How.WRAPPED, How.INTEGRATED})
 
 def _delta(prev: Reading, now: Reading, energy_j: float, how: How) -> EnergyDelta:
     device = now.device
-    if how in _CARRIES_JOULES:
-        how = _RELABELLED.get(device.origin, how)
+    if device.origin is not Origin.MEASURED and how in _CARRIES_JOULES:
+        how = _RELABELLED[device.origin]
     return EnergyDelta(device, prev.at, now.at, energy_j * device.calibration_ratio, how)

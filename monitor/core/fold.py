@@ -76,8 +76,8 @@ class _Turn:
     def __init__(self, before: Snapshot, sample: Sample) -> None:
         self.before = before
         self.sample = sample
-        self.devices = dict(before.devices)
-        self.node_energy_j = dict(before.node_energy_j)
+        self.devices = runcount.thawed(before.devices)
+        self.node_energy_j = runcount.thawed(before.node_energy_j)
         self.runs = {run.id: run for run in sample.runs.runs}
         self.account = Account(before, sample, self.runs)
         self.claims = claims.claims_of(before, sample)
@@ -242,18 +242,19 @@ class _Turn:
                 windows = self._windows()
             if held or common:
                 shares, rest = settle(entry.waiting, held, self._facts(entry, windows or (), owner_by_s, usage_by_s))
+                ratios = _ratios(shares) or entry.ratios
             else:  # nobody came for the oldest
                 shares = [nobodys(span) for span in takewhile(lambda one: one.end_mono_s <= owner_by_s, entry.waiting)]
-                rest = list(entry.waiting[len(shares) :])
+                rest, ratios = list(entry.waiting[len(shares) :]), entry.ratios
             attributed_j = self.account.book(device, shares)
             if common and windows:
                 entry = self._learn_idle(entry, windows)  # noqa: PLW2901
             self.devices[device_id] = entry._replace(
                 attributed_j=entry.attributed_j + attributed_j,
-                unattributed_j=entry.unattributed_j + math.fsum(s.energy_j for s in shares if s.kind is None),
+                unattributed_j=entry.unattributed_j + math.fsum([s.energy_j for s in shares if s.kind is None]),
                 waiting=tuple(rest),
-                pending_j=math.fsum(span.energy_j for span in rest),
-                ratios=_ratios(shares) or entry.ratios,
+                pending_j=math.fsum([span.energy_j for span in rest]),
+                ratios=ratios,
             )
 
     def _facts(self, entry: DeviceTotals, windows: Sequence[Window], owner_by_s: float, usage_by_s: float) -> Facts:
@@ -262,7 +263,6 @@ class _Turn:
             idle_w=entry.idle.power_w,
             looks=entry.looks,
             windows=windows,
-            runs=self.runs,
             owner_by_s=owner_by_s,
             usage_by_s=usage_by_s,
         )
@@ -341,7 +341,8 @@ class _Turn:
         self._settle(at.mono_s)
         devices: dict[str, DeviceTotals] = {}
         watts: list[float] = []
-        stale_after_s = self.before.policy.stale_after_s
+        policy = self.before.policy
+        stale_after_s = policy.stale_after_s
         for device_id in sorted(self.devices):
             entry = self.devices[device_id]
             if entry.meter.last is None or at.mono_s - entry.last_at.mono_s > stale_after_s:
@@ -354,12 +355,15 @@ class _Turn:
             usages = looks.still_needed((*usages, *self.sample.usages), devices)
         newest = self.sample.usages[-1] if self.sample.usages else None
         totals = self._run_totals(devices, claims.watts(self.claims, devices))
-        return replace(
-            self.before,
+        # Every field by name: `dataclasses.replace` takes four times as long.
+        return Snapshot(
+            ledger_id=self.before.ledger_id,
+            policy=policy,
+            resumed_at=self.before.resumed_at,
             at=at,
             devices=MappingProxyType(devices),
             runs=MappingProxyType(totals),
-            projections=projection.of_runs(totals.values(), self.sample, self.before.policy),
+            projections=projection.of_runs(totals.values(), self.sample, policy),
             node_energy_j=MappingProxyType(self.node_energy_j),
             node_power_w=sum(watts) if watts else None,
             node_emissions_g=MappingProxyType(self.account.node_emissions_g),
@@ -479,7 +483,9 @@ def _idle(entry: DeviceTotals, after: Meter, *, told: bool) -> Idle:
 
 
 def _plus(totals: Mapping[Method, float], method: Method, energy_j: float) -> Mapping[Method, float]:
-    return MappingProxyType({**totals, method: totals.get(method, 0.0) + energy_j})
+    after = runcount.thawed(totals)
+    after[method] = after.get(method, 0.0) + energy_j
+    return MappingProxyType(after)
 
 
 def _power_w(entry: DeviceTotals, reading: Reading, delta: EnergyDelta) -> float | None:

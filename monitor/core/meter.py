@@ -77,7 +77,7 @@ def _by_counter(meter: Meter, now: Reading) -> Metered:
     how = delta.how
     stands_still = delta.energy_j == 0.0 and how is How.COUNTER and delta.span_s > 0.0
     if not stands_still or now.power_w is None:
-        moving = Meter(now, now, withheld_j=meter.withheld_j, still_since=now)
+        moving = Meter(now, now, 0.0, 0.0, meter.withheld_j, now)  # in the order of the fields
         return Metered(moving, delta, delta.unmeasured_s if how in UNMEASURED else 0.0, how is How.RESET)
     since = meter.still_since or now
     still_j = meter.still_j + now.power_w * delta.span_s * now.device.calibration_ratio

@@ -18,7 +18,7 @@ _NONE: Mapping[str, Projection] = MappingProxyType({})
 
 def of_runs(runs: Iterable[RunTotals], sample: Sample, policy: Policy) -> Mapping[str, Projection]:
     """Those of the runs that go on and tell how far they are. Grams are of the zone of the node."""
-    telling = [one for one in runs if one.active and one.run.progress.done_ratio is not None]
+    telling = [one for one in runs if one.run.progress.done_ratio is not None and one.active]
     if not telling:
         return _NONE
     now_s = sample.at.wall_s

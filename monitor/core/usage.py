@@ -12,7 +12,7 @@ from monitor.core.waiting import Waiting
 class Part(NamedTuple):
     """One run's part of what the node used."""
 
-    run_id: str
+    run: Run
     ratio: float
     """Of what is beyond idle."""
     idle_ratio: float
@@ -20,6 +20,7 @@ class Part(NamedTuple):
 
 
 class _Member(NamedTuple):
+    run: Run
     use: RunUse
     start_s: float
     """It was alive from here, within the window."""
@@ -39,13 +40,13 @@ class Window:
         """Of the node's CPUs."""
         self._usage = usage
         self._members = [
-            _Member(use, max(self.start_s, run.since.mono_s), end_s, _held(use, gpu_ratios))
+            _Member(run, use, max(self.start_s, run.since.mono_s), end_s, _held(use, gpu_ratios))
             for use in usage.runs
             if (run := runs.get(use.run_id)) is not None
             and (end_s := min(self.end_s, run.end.mono_s if run.end else self.end_s)) >= self.start_s
             and run.since.mono_s < self.end_s
         ]
-        self.moments = frozenset(_moments(self._members, runs))
+        self.moments = frozenset(_moments(self._members))
         """Where a run or one of its phases began or ended."""
 
     def cpu(self, start_s: float, end_s: float) -> list[Part]:
@@ -64,8 +65,10 @@ class Window:
         if self._usage.memory_bytes <= 0:
             return []
         present = self._present(start_s, end_s)
-        parts = _parts(present, [float(one.use.memory_bytes) for one in present], float(self._usage.memory_bytes))
-        return [Part(run_id, ratio, ratio) for run_id, ratio, _idle_ratio in parts]
+        used = [float(one.use.memory_bytes) for one in present]
+        total = max(float(self._usage.memory_bytes), sum(used))
+        ratios = [amount / total for amount in used]
+        return [Part(one.run, ratio, ratio) for one, ratio in zip(present, ratios, strict=True)]
 
     def quiet_power_w(self, spans: Iterable[Waiting]) -> float | None:
         """Mean power over the window where the node's CPUs were idle in it, by the spans that lie within."""
@@ -94,14 +97,14 @@ def _parts(present: list[_Member], used: list[float], all_used: float) -> list[P
     total = max(all_used, sum(used))
     held = max(1.0, sum(one.held_ratio for one in present))
     return [
-        Part(one.use.run_id, amount / total if total > 0.0 else 0.0, one.held_ratio / held)
+        Part(one.run, amount / total if total > 0.0 else 0.0, one.held_ratio / held)
         for one, amount in zip(present, used, strict=True)
     ]
 
 
-def _moments(members: Iterable[_Member], runs: Mapping[str, Run]) -> Iterable[float]:
+def _moments(members: Iterable[_Member]) -> Iterable[float]:
     for one in members:
         yield one.start_s
         yield one.end_s
-        for phase in runs[one.use.run_id].phases:
+        for phase in one.run.phases:
             yield phase.since_mono_s

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 from monitor.runs.identity import Process
-from monitor.runs.procfs import ProcessFiles, Stat
+from monitor.runs.procfs import ProcessFiles, Stat, parse_stat
 
 ROTATION = 12
 """In as many looks every process is read again, whoever it belongs to: a minute at a look each 5 s."""
@@ -25,10 +25,16 @@ _EXAMINED_LOOKS = 2
 class _Node:
     """A process, linked to the one that it came from for as long as that one, or one above it, lives."""
 
-    __slots__ = ("above", "anchor", "first", "free", "grown", "is_dead", "is_timed", "read", "root", "run", "stat")
+    __slots__ = (
+        *("above", "anchor", "first", "free", "grown", "is_dead", "is_timed", "line", "process", "read", "root"),
+        *("run", "stat"),
+    )
 
     def __init__(self, stat: Stat, above: "_Node | None", look: int) -> None:
         self.stat = stat
+        self.process = stat.process
+        self.line = b""
+        """What the kernel said when it was last read again."""
         self.above = above
         """The nearest living process that it descends from, also where the kernel knows nothing of it any more."""
         self.root: str | None = None
@@ -88,6 +94,9 @@ class Forest:
         self._released: dict[str, int] = {}
         """Runs and the looks after which they were released, as long as some of their dead are remembered."""
         self._by_run: dict[str, list[_Node]] | None = None
+        self._processes: dict[str, Sequence[Process]] = {}
+        self._owners: Mapping[int, str] | None = None
+        """The three are made when they are asked for, and given up by `_regroup`."""
 
     def look(self) -> None:
         """See what there is. Raises OSError where there is no /proc."""
@@ -96,7 +105,7 @@ class Forest:
             self._fresh = []
         self._look += 1
         self._assigned_before = self._assigned
-        self._by_run = None
+        self._regroup()
         self._released = {
             run_id: look for run_id, look in self._released.items() if look > self._look - len(self._dead)
         }
@@ -137,7 +146,7 @@ class Forest:
             self._settle(fresh)
         if is_stale or fresh:
             self._timed = [node for node in self._nodes.values() if node.is_timed]
-            self._by_run = None
+            self._regroup()
         self._is_stale = False
         self._assigned = self._look
 
@@ -153,7 +162,7 @@ class Forest:
         self._timed = [node for node in self._timed if node.is_timed]
         self._adopted.pop(run_id, None)
         self._released[run_id] = self._look
-        self._by_run = None
+        self._regroup()
 
     def line(self, pid: int) -> tuple[Stat, ...]:
         """A process as it is now, and those above it, up to the first; () where it has ended or cannot be seen."""
@@ -174,17 +183,23 @@ class Forest:
 
     def owners(self) -> Mapping[int, str]:
         """Run of each process number that has one, also of those that died before this look or before the last one."""
+        if self._owners is not None:
+            return self._owners
         owners = {pid: node.run for dead in reversed(self._dead) for pid, node in dead.items() if node.run is not None}
         for pid, node in self._nodes.items():
             if node.run is not None:
                 owners[pid] = node.run
             else:
                 owners.pop(pid, None)  # another process has got the number
+        self._owners = owners
         return owners
 
     def processes(self, run_id: str) -> Sequence[Process]:
         """Those of a run that live, the oldest first."""
-        return [node.stat.process for node in self._of(run_id) if not node.stat.has_ended]
+        known = self._processes.get(run_id)
+        if known is None:
+            known = self._processes[run_id] = [node.process for node in self._of(run_id) if not node.stat.has_ended]
+        return known
 
     def containing(self) -> Mapping[str, frozenset[str]]:
         """Runs in which other runs lie, with these: what is theirs is not the outer one's."""
@@ -230,13 +245,26 @@ class Forest:
 
     def _read(self, node: _Node) -> bool:
         """Read a process again, and count what it took; False where it is no more."""
-        stat, last = self._files.stat(node.stat.pid), node.stat
-        if stat is None or stat.start_ticks != last.start_ticks:
+        last = node.stat
+        if not self._refresh(node):
             return False
-        node.stat, node.read = stat, self._look
-        if node.is_timed:
+        stat = node.stat
+        if node.is_timed and stat is not last:
             node.grown = max(0, stat.reaped_ticks - last.reaped_ticks)
             self._count(node, max(0, stat.own_ticks - last.own_ticks))
+        return True
+
+    def _refresh(self, node: _Node) -> bool:
+        """What the kernel says of a process now; False where it is no more."""
+        line = self._files.stat_line(node.stat.pid)
+        if line is None:
+            return False
+        if line != node.line:  # most of many processes sleep
+            stat = parse_stat(line)
+            if stat is None or stat.start_ticks != node.stat.start_ticks:
+                return False
+            node.stat, node.line = stat, line
+        node.read = self._look
         return True
 
     def _count(self, node: _Node, ticks: int) -> None:
@@ -259,8 +287,9 @@ class Forest:
         if self._dead[0]:
             self._timed = [node for node in self._timed if not node.is_dead]
         for node in self._timed:
-            self._count(node, node.grown)
-            node.grown = 0
+            if node.grown:
+                self._count(node, node.grown)
+                node.grown = 0
 
     def _find_reaper(self, debt: _Debt, vanished: Mapping[int, _Node]) -> None:
         """The nearest one above that lives."""
@@ -357,9 +386,12 @@ class Forest:
         if node.first > max(1, self._assigned_before):
             self._count(node, node.stat.own_ticks + node.stat.reaped_ticks)
         else:
-            stat = self._files.stat(node.stat.pid)
-            if stat is not None and stat.start_ticks == node.stat.start_ticks:
-                node.stat, node.read = stat, self._look
+            self._refresh(node)
+
+    def _regroup(self) -> None:
+        """Who is in which run may have changed."""
+        self._by_run = self._owners = None
+        self._processes = {}
 
     def _of(self, run_id: str) -> list[_Node]:
         return self._living().get(run_id, [])

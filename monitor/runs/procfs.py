@@ -75,17 +75,21 @@ class ProcessFiles:
 
     def stat(self, pid: int) -> Stat | None:
         """A process; None where it has ended or is out of our sight."""
+        line = self.stat_line(pid)
+        return None if line is None else parse_stat(line)
+
+    def stat_line(self, pid: int) -> bytes | None:
+        """The same for `parse_stat`: as long as a process sleeps, it is the same line."""
         try:
             descriptor = os.open(f"{pid}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
         except OSError:
             return None
         try:
-            line = os.read(descriptor, _STAT_BYTES)
+            return os.read(descriptor, _STAT_BYTES)
         except OSError:  # ESRCH: it ended after it was opened
             return None
         finally:
             os.close(descriptor)
-        return parse_stat(line)
 
     def anonymous_bytes(self, pid: int) -> int:
         """Resident memory that no file is behind, proc_pid_statm(5): resident less shared; 0 where it has ended."""

@@ -9,7 +9,9 @@ r"""One thread a source: timing, retry with back-off, health, failure records, l
 The source itself only reads. Whatever it raises ends here as a count, a line for people and another try.
 """
 
+import contextlib
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -34,6 +36,32 @@ QUEUED_TICKS = 1024
 """A loop that stands still for long must not fill the memory; counters make up for what is dropped."""
 
 
+class Bell:
+    """Wakes the one thread that waits at it; rung beforehand, it does not wait at all.
+
+    A bare lock: the condition variable of a `threading.Event` takes more CPU than many a read.
+    """
+
+    def __init__(self) -> None:
+        self._silent = Lock()
+        self._silent.acquire()
+
+    def ring(self) -> None:
+        """Wake the thread, now or when it is about to wait. From any thread."""
+        with contextlib.suppress(RuntimeError):  # it has been rung already
+            self._silent.release()
+
+    def clear(self) -> None:
+        """Forget that it was rung."""
+        self._silent.acquire(blocking=False)
+
+    def wait_until(self, mono_s: float) -> None:
+        """Return at that moment of CLOCK_BOOTTIME, or as soon as it is rung, which is forgotten then."""
+        left_s = mono_s - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if left_s > 0.0:
+            self._silent.acquire(timeout=left_s)
+
+
 class Supervisor:
     """Reads one source at its own pace and keeps what it said until the loop takes it."""
 
@@ -54,7 +82,7 @@ class Supervisor:
         self._health = self._taken = SourceHealth(source=source.name)
         self.tried = Event()
         """Set once the source has been tried, whatever came of it."""
-        self._wake = Event()
+        self._wake = Bell()
         self._orders = Lock()
         """Guards the three below: the orders of other threads, carried out by the thread of the source."""
         self._until: Instant | None = None
@@ -97,7 +125,7 @@ class Supervisor:
         done: Future[None] = Future()
         with self._orders:
             self._edges.append(done)
-        self._wake.set()
+        self._wake.ring()
         return done
 
     def release(self, limit_s: float) -> Future[Instant | None]:
@@ -113,7 +141,7 @@ class Supervisor:
             if self._until is None or self._until.mono_s < until.mono_s:
                 self._until = until
             self._waiting.append(done)
-        self._wake.set()
+        self._wake.ring()
         return done
 
     def resume(self) -> Future[Instant | None] | None:
@@ -124,12 +152,12 @@ class Supervisor:
             self._until = None
             done: Future[Instant | None] = Future()
             self._waiting.append(done)
-        self._wake.set()
+        self._wake.ring()
         return done
 
     def wake(self) -> None:
         """Tick now, or end if `stop` has been set: the thread sleeps until it is due."""
-        self._wake.set()
+        self._wake.ring()
 
     def _take_orders(self) -> tuple[Instant | None, list[Future[Instant | None]], list[Future[None]]]:
         with self._orders:
@@ -228,7 +256,7 @@ class Supervisor:
                 break
             due_s = self.tick()
             self.tried.set()
-            clock.wait_until(due_s, self._wake)
+            self._wake.wait_until(due_s)
         self._close()
 
     def start(self, stop: Event) -> Thread:

@@ -54,6 +54,22 @@ def test_a_run_that_goes_on_keeps_everything_but_watts_and_time() -> None:
         assert changes or getattr(after, field.name) is getattr(before, field.name)
 
 
+def test_a_turn_makes_or_keeps_every_field() -> None:
+    """A field of the snapshot that is in neither list is forgotten at each turn."""
+    made = {
+        *("at", "devices", "runs", "projections", "node_energy_j", "node_power_w", "node_emissions_g"),
+        *("node_unpriced_j", "projects", "usages", "usage_mark", "sources", "intensities", "grid", "ledger"),
+        *("runs_dropped", "names_altered", "late_ticks", "booked"),
+    }
+    first = Snapshot(ledger_id="l", policy=Policy(zone="DE"), resumed_at=instant(990.0))
+    kept = {field.name for field in fields(Snapshot)} - made
+    new = {name: object() for name in kept - {"ledger_id", "policy", "resumed_at"}}
+    before = replace(first, **new)  # type: ignore[arg-type]  # whatever a field may be that is added later
+    after = step(before, Sample(at=instant(1000.0)))
+
+    assert {name: getattr(after, name) for name in kept} == {name: getattr(before, name) for name in kept}
+
+
 @settings(max_examples=50)
 @given(st.lists(st.tuples(WATTS, st.booleans()), min_size=1, max_size=30))
 def test_a_steady_gpu_is_the_sum_of_its_watts(turns: list[tuple[float, bool]]) -> None:

@@ -158,11 +158,11 @@ class Counting(ProcessFiles):
         """The kernel lists them by number."""
         return sorted(super().pids())
 
-    def stat(self, pid: int) -> Stat | None:
+    def stat_line(self, pid: int) -> bytes | None:
         """Something happens, then it is read."""
         self.meanwhile()
         self.reads.append(pid)
-        return super().stat(pid)
+        return super().stat_line(pid)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from monitor import clock
 from monitor.core.model import Component, Device, Instant, ReadFailure, Reading, Readout
 from monitor.errors import SourceAbsent, SourceBroken, SourceDenied, SourceError
-from monitor.sources.supervisor import Supervisor
+from monitor.sources.supervisor import Bell, Supervisor
 from tests.conftest import MakeDriver
 from tests.drivers.nvml import FakeGpu
 from tests.drivers.waveform import Const
@@ -299,6 +299,33 @@ def test_orders_wake_the_thread_of_the_source() -> None:
 
     assert not thread.is_alive()
     assert ({thread.ident}, 2) == (source.threads, source.closed)
+
+
+def test_a_bell_that_was_rung_before_is_heard_once() -> None:
+    """However often it was rung; a wait after that lasts until its moment, or until the bell is rung again."""
+    bell, heard = Bell(), Event()
+    bell.ring()
+    bell.ring()
+    bell.wait_until(clock.now().mono_s + 3600.0)
+    until_s = clock.now().mono_s + 0.05
+    bell.wait_until(until_s)
+
+    assert clock.now().mono_s >= until_s
+    bell.ring()
+    bell.clear()
+
+    def wait() -> None:
+        bell.wait_until(clock.now().mono_s + 3600.0)
+        heard.set()
+
+    thread = Thread(target=wait, daemon=True)
+    thread.start()
+
+    assert not heard.is_set()
+    bell.ring()
+
+    assert heard.wait(10)
+    thread.join(10)
 
 
 def test_the_counter_tells_what_was_used_during_a_release(make_driver: MakeDriver) -> None:

@@ -1,8 +1,9 @@
 """The system's clocks. Everything that needs the time takes it as an argument; this is the real one."""
 
+import contextlib
 import math
 import time
-from threading import Event
+from threading import Lock
 
 from monitor.core.model import Instant
 
@@ -21,8 +22,27 @@ def next_deadline_s(after_s: float, period_s: float) -> float:
     return (math.floor(after_s / period_s + ROUNDING) + 1) * period_s
 
 
-def wait_until(mono_s: float, wake: Event) -> None:
-    """Return at that moment of CLOCK_BOOTTIME, or as soon as `wake` is set."""
-    left_s = mono_s - time.clock_gettime(time.CLOCK_BOOTTIME)
-    if left_s > 0.0:
-        wake.wait(left_s)
+class Bell:
+    """Wakes the one thread that waits at it; rung beforehand, it does not wait at all.
+
+    A bare lock: the condition variable of a `threading.Event` takes more CPU than many a read.
+    """
+
+    def __init__(self) -> None:
+        self._silent = Lock()
+        self._silent.acquire()
+
+    def ring(self) -> None:
+        """Wake the thread, now or when it is about to wait. From any thread."""
+        with contextlib.suppress(RuntimeError):  # it has been rung already
+            self._silent.release()
+
+    def clear(self) -> None:
+        """Forget that it was rung."""
+        self._silent.acquire(blocking=False)
+
+    def wait_until(self, mono_s: float) -> None:
+        """Return at that moment of CLOCK_BOOTTIME, or as soon as it is rung, which is forgotten then."""
+        left_s = mono_s - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if left_s > 0.0:
+            self._silent.acquire(timeout=left_s)

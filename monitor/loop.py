@@ -18,7 +18,7 @@ from monitor.core import fold
 from monitor.core.model import Instant, LedgerHealth, Processes, ReadFailure, Reading, Sample, SourceHealth, Usage
 from monitor.core.ports import Grid, Keeper, Now, Runs
 from monitor.core.snapshot import RunTotals, Snapshot
-from monitor.sources.supervisor import Bell, Supervisor
+from monitor.sources.supervisor import Supervisor
 
 LOG = logging.getLogger("trainwatt")
 
@@ -70,7 +70,7 @@ class Loop:
         self._now = now
         self._interval_s = interval_s
         self._keeper = keeper
-        self._wake = Bell()
+        self._wake = clock.Bell()
         self._orders = Lock()
         """Guards the four below: what other threads asked for."""
         self._asked: list[Future[Snapshot]] = []

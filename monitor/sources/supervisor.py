@@ -9,9 +9,7 @@ r"""One thread a source: timing, retry with back-off, health, failure records, l
 The source itself only reads. Whatever it raises ends here as a count, a line for people and another try.
 """
 
-import contextlib
 import logging
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -36,32 +34,6 @@ QUEUED_TICKS = 1024
 """A loop that stands still for long must not fill the memory; counters make up for what is dropped."""
 
 
-class Bell:
-    """Wakes the one thread that waits at it; rung beforehand, it does not wait at all.
-
-    A bare lock: the condition variable of a `threading.Event` takes more CPU than many a read.
-    """
-
-    def __init__(self) -> None:
-        self._silent = Lock()
-        self._silent.acquire()
-
-    def ring(self) -> None:
-        """Wake the thread, now or when it is about to wait. From any thread."""
-        with contextlib.suppress(RuntimeError):  # it has been rung already
-            self._silent.release()
-
-    def clear(self) -> None:
-        """Forget that it was rung."""
-        self._silent.acquire(blocking=False)
-
-    def wait_until(self, mono_s: float) -> None:
-        """Return at that moment of CLOCK_BOOTTIME, or as soon as it is rung, which is forgotten then."""
-        left_s = mono_s - time.clock_gettime(time.CLOCK_BOOTTIME)
-        if left_s > 0.0:
-            self._silent.acquire(timeout=left_s)
-
-
 class Supervisor:
     """Reads one source at its own pace and keeps what it said until the loop takes it."""
 
@@ -82,7 +54,7 @@ class Supervisor:
         self._health = self._taken = SourceHealth(source=source.name)
         self.tried = Event()
         """Set once the source has been tried, whatever came of it."""
-        self._wake = Bell()
+        self._wake = clock.Bell()
         self._orders = Lock()
         """Guards the three below: the orders of other threads, carried out by the thread of the source."""
         self._until: Instant | None = None

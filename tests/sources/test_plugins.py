@@ -375,6 +375,7 @@ def test_the_example_is_served(example: tuple[Path, Path], tmp_path: Path) -> No
     port = free_port()
     program = f"import sys; sys.path.insert(0, {str(site)!r}); import trainwatt; trainwatt.main()"
     arguments = ["serve", "--listen", f"127.0.0.1:{port}", "--interval", "0.1", "--sysfs", str(tmp_path / "sys")]
+    arguments += ["--state-dir", str(tmp_path / "state"), "--socket", str(tmp_path / "socket")]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", program, *arguments],

@@ -10,7 +10,7 @@ import pytest
 from monitor import clock
 from monitor.core.model import Component, Device, Instant, ReadFailure, Reading, Readout
 from monitor.errors import SourceAbsent, SourceBroken, SourceDenied, SourceError
-from monitor.sources.supervisor import Bell, Supervisor
+from monitor.sources.supervisor import Supervisor
 from tests.conftest import MakeDriver
 from tests.drivers.nvml import FakeGpu
 from tests.drivers.waveform import Const
@@ -303,7 +303,7 @@ def test_orders_wake_the_thread_of_the_source() -> None:
 
 def test_a_bell_that_was_rung_before_is_heard_once() -> None:
     """However often it was rung; a wait after that lasts until its moment, or until the bell is rung again."""
-    bell, heard = Bell(), Event()
+    bell, heard = clock.Bell(), Event()
     bell.ring()
     bell.ring()
     bell.wait_until(clock.now().mono_s + 3600.0)

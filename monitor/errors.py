@@ -77,11 +77,12 @@ class FeedError(TrainwattError):
             "empty",  # the right document, and no value in it
             "value",  # a number that cannot be an intensity
             "clock",  # values of a time that does not fit ours
+            "other",  # whatever else a third-party feed says: each word would be a series
         }
     )
 
     def __init__(self, message: str, *, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason = reason if reason in self.REASONS else "other"
         self.retry_after_s = retry_after_s
         """How long the provider asks to be left alone, in seconds; None = it does not say."""

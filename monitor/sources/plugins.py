@@ -62,6 +62,9 @@ RESERVED = frozenset({"mock", "node", "gpu", "package", "psys", "cpu", "dram", "
 """Names that would let the ids of a plug-in meet those of a built-in source."""
 LONGEST_TEXT = 300
 LONGEST_WINDOW_S = 600.0
+MOST_DEVICES = 256
+MOST_REASONS = 12
+"""Each device and each reason is a series: a plug-in that makes up new ones must not fill the scraper's memory."""
 
 T = TypeVar("T")
 
@@ -166,6 +169,7 @@ class Checked:
         self._inner = inner
         self._now = now
         self._last_s: dict[str, float] = {}
+        self._reasons: set[str] = set()
 
     def open(self) -> None:
         """Open the plug-in's source."""
@@ -201,7 +205,7 @@ class Checked:
             period_s = _number("period_s", self._inner.period_s)
             _require(period_s > 0.0, "period_s = 0: expected seconds above 0")
         except SourceError as error:
-            error.reason = _reason(error.reason)
+            error.reason = self._reason(error.reason)
             error.args = (_one_line(error),)
             raise
         except (Exception, SystemExit) as error:  # SystemExit would end the thread without a word
@@ -253,6 +257,8 @@ class Checked:
 
     def _require_own(self, device_id: object) -> None:
         """The ids of a source begin with its name, so that it cannot speak for the devices of another."""
+        is_new = device_id not in self._last_s and len(self._last_s) >= MOST_DEVICES
+        _require(not is_new, f"device id {device_id!r}: there are {MOST_DEVICES} devices already")
         own = isinstance(device_id, str) and DEVICE_ID.fullmatch(device_id) and device_id.startswith(f"{self.name}-")
         _require(bool(own), f"device id {device_id!r}: expected {self.name}- and letters, digits or one of -_.:/@+")
 
@@ -262,12 +268,21 @@ class Checked:
             return ReadFailure(
                 device_id=failed.device_id,
                 at=Instant(_number("at", failed.at.mono_s), _number("at", failed.at.wall_s)),
-                reason=_reason(failed.reason),
+                reason=self._reason(failed.reason),
                 message=_one_line(failed.message),
                 baseline_lost=bool(failed.baseline_lost),
             )
         except Exception as error:  # noqa: BLE001  (as for readings)
             return self._invalid(failed, error)
+
+    def _reason(self, word: object) -> str:
+        """A label: what is no short word, and what comes after the first dozen, would make a series each."""
+        if isinstance(word, str) and REASON.fullmatch(word):
+            if len(self._reasons) < MOST_REASONS:
+                self._reasons.add(word)
+            if word in self._reasons:
+                return word
+        return "other"
 
     def _invalid(self, said: Reading | ReadFailure, error: Exception) -> ReadFailure:
         device_id = f"{self.name}-unknown"
@@ -305,11 +320,6 @@ def _window_s(value: object) -> float:
     window_s = _number("window_s", value)
     _require(0.0 < window_s <= LONGEST_WINDOW_S, f"window_s: expected seconds above 0, at most {LONGEST_WINDOW_S:g}")
     return window_s
-
-
-def _reason(word: object) -> str:
-    """A label: whatever is no short word would make a series each."""
-    return word if isinstance(word, str) and REASON.fullmatch(word) else "other"
 
 
 def _telemetry(told: Telemetry | None) -> Telemetry | None:

@@ -300,6 +300,19 @@ def test_a_plugin_cannot_speak_for_others() -> None:
     assert "two lines" == said.failures[1].message
 
 
+def test_what_a_plugin_makes_up_is_bounded() -> None:
+    """New devices and new reasons come to an end: each would be a series."""
+    made_up = tuple(replace(GOOD, device=replace(CARD, id=f"accel-{number}")) for number in range(300))
+    failed = tuple(
+        ReadFailure(device_id="accel-0", at=NOW, reason="odd_" + "x" * number, message="?") for number in range(20)
+    )
+    said = checked(Readout(readings=made_up, failures=failed)).read()
+
+    assert 256 == len(said.readings)
+    assert 13 == len({failure.reason for failure in said.failures} - {"invalid"})
+    assert "other" in {failure.reason for failure in said.failures}
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [

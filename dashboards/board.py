@@ -27,8 +27,12 @@ def build(
     choices: Sequence[dashboard.QueryVariable] = (),
     since: str = "now-1h",
     refresh: str = "10s",
+    shaded: bool = True,
 ) -> m.Dashboard:
-    """A board in Grafana's classic model. `choices` are its variables beside data source, job and instance."""
+    """A board in Grafana's classic model. `choices` are its variables beside data source, job and instance.
+
+    Where it is not `shaded`, whoever looks has to switch the spans of the runs on: many at once hide the charts.
+    """
     board = (
         dashboard.Dashboard(f"{TAG} / {title}")
         .uid(uid)
@@ -40,7 +44,7 @@ def build(
         .time(since, "now")
         .timezone("browser")
         .link(_others())
-        .annotation(_spans_of_runs(scope))
+        .annotation(_spans_of_runs(scope, shaded=shaded))
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
         .with_variable(choice("job", "Job", scope.label_values(x.BUILD_INFO, "job")))
         .with_variable(choice("instance", "Instance", scope.label_values(x.BUILD_INFO, "instance", "job")))
@@ -73,8 +77,8 @@ def _others() -> dashboard.DashboardLink:
     return link.as_dropdown(as_dropdown=True).keep_time(keep_time=True).include_vars(include_vars=True)
 
 
-def _spans_of_runs(scope: Scope) -> dashboard.AnnotationQuery:
+def _spans_of_runs(scope: Scope, *, shaded: bool) -> dashboard.AnnotationQuery:
     """Each run is shaded from its start to its end: Grafana joins consecutive samples above 0 into one region."""
     active = q.highest(q.compared(scope.select(x.RUN_ACTIVE), "==", 1), "run")
-    spans = dashboard.AnnotationQuery().name("Runs").datasource(p.DATASOURCE).enable(enable=True).icon_color("blue")
+    spans = dashboard.AnnotationQuery().name("Runs").datasource(p.DATASOURCE).enable(enable=shaded).icon_color("blue")
     return spans.expr(active.text).step(RUN_STEP).title_format("{{run}}").tag_keys("run").hide(hide=False)

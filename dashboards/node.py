@@ -140,6 +140,33 @@ def _gpus() -> list[Panel]:
             p.over_time(_gpu(x.DEVICE_MEMORY_USED), DEVICE_LEGEND),
             beside=True,
         ),
+        p.graph(
+            "GPU throttling",
+            "Share of the time in which each GPU was slowed down, by the reason that its driver gives: power, thermal "
+            "and others. Several reasons may hold at once, so they are never added up. Not included: GPUs whose "
+            "driver counts no such time; a GPU that is slow for want of work.",
+            Unit.RATIO,
+            p.over_time(
+                q.highest(SCOPE.rate(x.DEVICE_THROTTLED), "instance", "device", "reason"),
+                "{{reason}}: " + DEVICE_LEGEND,
+            ),
+            span=18,
+            beside=True,
+        ),
+        p.figure(
+            "Idle power",
+            "Sum of the lowest mean powers at which the devices were seen without a process and without utilisation, "
+            "by component: what they draw when nothing runs. Not included: devices that were never seen idle, which "
+            "are counted beside it.",
+            Unit.WATT,
+            p.at_end(q.total(SCOPE.select(x.DEVICE_IDLE_POWER), "component"), "{{component}}"),
+            p.at_end(
+                q.count(q.unless(SCOPE.select(x.DEVICE_INFO), SCOPE.select(x.DEVICE_IDLE_POWER))), "never seen idle"
+            ),
+            span=6,
+            height=8,
+            units={"B": Unit.NUMBER},
+        ),
     ]
 
 
@@ -189,7 +216,8 @@ def _runs() -> list[Panel]:
             "Runs",
             "Exact totals since each run's start (not only of the time range) on the chosen nodes, as of the last "
             "scrape, for every run seen in the range. CO2e is live and location-based, one column a basis; bases are "
-            "never added up. Not included: other nodes of the run, and energy without a known intensity.",
+            "never added up. A run's id leads to its own board. Not included: other nodes of the run, and energy "
+            "without a known intensity.",
             "run",
             {
                 "run": "Run",
@@ -212,6 +240,7 @@ def _runs() -> list[Panel]:
                 )
             ),
             *(p.rows(_run_grams(basis)) for basis in ("lifecycle", "direct", "unknown")),
+            links={"Run": p.board_of("trainwatt-run", "run")},
         ),
     ]
 

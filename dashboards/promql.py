@@ -53,14 +53,23 @@ def count(query: Query, *by: str) -> Query:
     return _aggregate("count", _once(query), by)
 
 
-def top(number: int, query: Query) -> Query:
-    """The series with the highest values."""
-    return Query(f"topk({number}, {query.text})", query.labels)
+def over_ledgers(query: Query, *by: str) -> Query:
+    """Sum of the nodes' own parts of a run: a series of one ledger counts once, whoever scraped it and from where.
+
+    Raises ValueError for series that do not name their ledger.
+    """
+    known(["ledger"], query.labels, query.text)
+    return total(highest(query, *sorted(query.labels.difference(TARGET_LABELS))), *by)
 
 
-def bottom(number: int, query: Query) -> Query:
-    """The series with the lowest values."""
-    return Query(f"bottomk({number}, {query.text})", query.labels)
+def top(number: int, query: Query, *by: str) -> Query:
+    """The series with the highest values, of each combination of the labels `by`."""
+    return _ranked("topk", number, query, by)
+
+
+def bottom(number: int, query: Query, *by: str) -> Query:
+    """The series with the lowest values, of each combination of the labels `by`."""
+    return _ranked("bottomk", number, query, by)
 
 
 # -- two queries into one --------------------------------------------------------------------------------------------
@@ -164,6 +173,12 @@ def _aggregate(operator: str, query: Query, by: tuple[str, ...]) -> Query:
     return Query(f"{operator}{clause}({query.text})", frozenset(by))
 
 
+def _ranked(operator: str, number: int, query: Query, by: tuple[str, ...]) -> Query:
+    known(by, query.labels, query.text)
+    clause = f" by ({', '.join(by)}) " if by else ""
+    return Query(f"{operator}{clause}({number}, {query.text})", query.labels)
+
+
 def _once(query: Query) -> Query:
     return highest(query, *sorted(query.labels - {"job"})) if "job" in query.labels else query
 
@@ -183,7 +198,7 @@ def _shared(left: Query, right: Query, on: tuple[str, ...]) -> str:
 
 def _inner(query: Query) -> str:
     """The expression as part of another: in parentheses, unless it is a selector or a call."""
-    closed = re.fullmatch(r"\w+(\s+by \([^()]*\) )?(\{[^{}]*\}|\((?:[^()]|\([^()]*\))*\))?", query.text)
+    closed = re.fullmatch(r"[\w:]+(\s+by \([^()]*\) )?(\{[^{}]*\}|\((?:[^()]|\([^()]*\))*\))?", query.text)
     return query.text if closed else f"({query.text})"
 
 

@@ -4,6 +4,8 @@ A board's queries follow its variables; a rule is evaluated by Prometheus itself
 """
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dashboards import promql as q
@@ -11,29 +13,31 @@ from dashboards.promql import Query
 from monitor import metrics as x
 from monitor.metrics import Metric, Type
 
+Match = str | tuple[str, ...]
+"""What a label has to equal, or one of several such texts."""
 LONGEST_SILENCE = "31d"
 """A node that was away for so long at the beginning of a range is taken for one that began its count within it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Makes the selectors of one board, or of the rules. A label in `match` has to equal the text given."""
+    """Makes the selectors of a board, or of the rules. A label in `match` has to equal its text, or one of several."""
 
     variables: tuple[str, ...]
     """Of each, a series that has such a label has to match it."""
     rate_range: str
     range: str
 
-    def select(self, metric: Metric, /, **match: str) -> Query:
+    def select(self, metric: Metric, /, **match: Match) -> Query:
         """Current value of every series."""
         return Query(self._selector(metric, match), q.labels_of(metric))
 
-    def rate(self, metric: Metric, /, *, over: str = "", **match: str) -> Query:
+    def rate(self, metric: Metric, /, *, over: str = "", **match: Match) -> Query:
         """Increase per second around each moment. Raises TypeError for what is no counter."""
         _must_count(metric, "rate")
         return Query(f"rate({self._selector(metric, match)}[{over or self.rate_range}])", q.labels_of(metric))
 
-    def increase(self, metric: Metric, /, *, over: str = "", **match: str) -> Query:
+    def increase(self, metric: Metric, /, *, over: str = "", **match: Match) -> Query:
         """Rise over the range. Raises TypeError for what is no counter, and for a run's.
 
         A run's counter starts at 0 with the run: `increase()` never sees what was used before the first scrape.
@@ -43,13 +47,13 @@ class Scope:
             raise TypeError(f"increase() of {metric.series} loses the run's beginning; use last_over_time()")
         return Query(f"increase({self._selector(metric, match)}[{over or self.range}])", q.labels_of(metric))
 
-    def last_over_time(self, metric: Metric, /, *, over: str = "", before: str = "", **match: str) -> Query:
+    def last_over_time(self, metric: Metric, /, *, over: str = "", before: str = "", **match: Match) -> Query:
         """Last value within the range: the total of a run, also of one that ended in it. `before`: so long ago."""
         offset = f" offset {before}" if before else ""
         window = f"{self._selector(metric, match)}[{over or self.range}]{offset}"
         return Query(f"last_over_time({window})", q.labels_of(metric))
 
-    def over_time(self, function: str, metric: Metric, /, *, over: str = "", **match: str) -> Query:
+    def over_time(self, function: str, metric: Metric, /, *, over: str = "", **match: Match) -> Query:
         """Least, mean, highest value or number of changes of a gauge over the range."""
         if function not in {"min", "avg", "max"}:
             raise ValueError(f"{function}_over_time is not among min, avg and max")
@@ -58,13 +62,13 @@ class Scope:
         window = f"{self._selector(metric, match)}[{over or self.range}]"
         return Query(f"{function}_over_time({window})", q.labels_of(metric))
 
-    def age(self, metric: Metric, /, **match: str) -> Query:
+    def age(self, metric: Metric, /, **match: Match) -> Query:
         """Seconds since the moment that the metric holds. Raises TypeError for what holds no Unix time."""
         if not metric.stem.endswith("_timestamp"):
             raise TypeError(f"age of {metric.series}, which is no Unix time")
         return Query(f"time() - {self._selector(metric, match)}", q.labels_of(metric))
 
-    def exact(self, metric: Metric, /, *by: str, over: str = "", **match: str) -> Query:
+    def exact(self, metric: Metric, /, *by: str, over: str = "", **match: Match) -> Query:
         """The exact total of a run's counter or gauge: over nodes, scrapers, restarts and changes of address.
 
         What counts once is a series of one ledger, whoever scraped it and from whichever address; ledgers add up.
@@ -73,9 +77,9 @@ class Scope:
             raise TypeError(
                 f"{metric.series} does not name its ledger, so that what was scraped twice would count twice"
             )
-        return q.total(q.highest(self.last_over_time(metric, over=over, **match), *metric.labels), *by)
+        return q.total(q.highest(self.last_over_time(metric, over=over, before="", **match), *metric.labels), *by)
 
-    def exact_since(self, metric: Metric, /, *by: str, **match: str) -> Query:
+    def exact_since(self, metric: Metric, /, *by: str, **match: Match) -> Query:
         """Rise of a counter that is never reset over the range, to the last scrape before it and the last within it.
 
         Unlike `increase()` nothing is extrapolated. The ledger stands for the node, whatever its address; where a
@@ -109,17 +113,17 @@ class Scope:
         selector = f"{metric.series}{{{bound}}}" if chosen else metric.series
         return f"label_values({selector}, {label})"
 
-    def _with_ledger(self, metric: Metric, match: dict[str, str], *, over: str, before: str) -> Query:
+    def _with_ledger(self, metric: Metric, match: Mapping[str, Match], *, over: str, before: str) -> Query:
         values = self.last_over_time(metric, over=over, before=before, **match)
         ledger = self.last_over_time(x.LEDGER_INFO, over=over, before=before)
         text = f"{values.text} * on (instance, job) group_left (ledger) topk by (instance, job) (1, {ledger.text})"
         return Query(text, values.labels | {"ledger"})
 
-    def _selector(self, metric: Metric, match: dict[str, str]) -> str:
+    def _selector(self, metric: Metric, match: Mapping[str, Match]) -> str:
         labels = q.labels_of(metric)
         q.known(match, labels, metric.series)
         bound = [f'{name}=~"${name}"' for name in self.variables if name in labels and name not in match]
-        matchers = [*bound, *(f"{label}={json.dumps(value)}" for label, value in match.items())]
+        matchers = [*bound, *(f"{label}{_matcher(value)}" for label, value in match.items())]
         return f"{metric.series}{{{', '.join(matchers)}}}" if matchers else metric.series
 
 
@@ -130,6 +134,12 @@ def board(*variables: str) -> Scope:
 
 RULES = Scope(variables=(), rate_range="5m", range="1h")
 """Of recording rules and alerts."""
+
+
+def _matcher(value: Match) -> str:
+    if isinstance(value, str):
+        return f"={json.dumps(value)}"
+    return f"=~{json.dumps('|'.join(map(re.escape, value)))}"
 
 
 def _must_count(metric: Metric, function: str) -> None:

@@ -71,8 +71,8 @@ class Known:
         self._listed = _Listed(-1, math.inf, -math.inf, ())
         self._reaches_back_until_s = -math.inf
         self._adding = Lock()
-        self._revisions: Counter[str] = Counter()
-        self.revisions: Mapping[str, int] = MappingProxyType({})
+        self._revisions: Counter[str] = Counter(dict.fromkeys(orders, 0))
+        self.revisions: Mapping[str, int] = MappingProxyType(dict(self._revisions))
         """Values that were changed after the fact, by zone; replaced as a whole."""
 
     def fill(self, at_s: float) -> None:

@@ -232,7 +232,8 @@ class Refresher:
         """Make the outlooks anew, seldom: scoring reads a week of the store."""
         at_s, version = self._wall_s(), self._known.version
         made_at_s, made_of = self._looked_at
-        if version == made_of or 0.0 <= at_s - made_at_s < OUTLOOK_EVERY_S:
+        # Forecasts come after the present: until there are some, each answer may bring them.
+        if version == made_of or (self._outlooks and 0.0 <= at_s - made_at_s < OUTLOOK_EVERY_S):
             return
         self._looked_at = (at_s, version)
         found: list[Outlook] = []

@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[2]
 BOARDS: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text("utf-8")) for path in sorted((ROOT / "dashboards" / "json").glob("*.json"))
 }
-RANGES = {"$__rate_interval": "4s", "$__range": "60s", "$__interval": "1s"}
+RANGES = {"$__rate_interval": "4s", "$__range": "10s", "$__interval": "1s"}
 """What Grafana would put for its own variables, at one scrape a second."""
-ALL = {"$job": ".+", "$instance": ".+"}
+ALL = {"$job": ".+", "$instance": ".+", "$run": ".+", "$grid_zone": ".+"}
 """And for the board's, with "All" chosen."""
 EVERY = RANGES | ALL
 

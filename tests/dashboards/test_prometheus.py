@@ -1,66 +1,55 @@
-"""Every query of every panel against a real Prometheus that scrapes the simulated node."""
+"""What the boards ask beside their panels' queries, and what panels say together, of a real Prometheus."""
 
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from tests.dashboards.boards import BOARDS, TARGETS, Target, filled_in, variables
-from tests.harness.prometheus import Prometheus
+from tests.dashboards.boards import BOARDS, TARGETS, filled_in, variables
+from tests.dashboards.conftest import Recorded
+from tests.dashboards.oracle import Seen, answered, disagreement, labels
 
-MAY_BE_EMPTY = {
-    "trainwatt-node/Runs/C": "grams with basis direct: the zone's table is lifecycle",
-    "trainwatt-node/Runs/D": "grams of unknown basis: likewise",
+VALUES: dict[str, Callable[[Seen], set[str]]] = {
+    "job": lambda seen: {scrape.job for node in seen.nodes for scrape in node},
+    "instance": lambda seen: {scrape.instance for node in seen.nodes for scrape in node},
+    "run": lambda seen: {run["id"] for node in seen.nodes for scrape in node for run in scrape.snapshot["runs"]},
+    "grid_zone": lambda seen: {slot["zone"] for node in seen.nodes for one in node for slot in one.snapshot["grid"]},
 }
+"""What each variable can be set to: nodes and runs that have ended, too."""
+QUERIES = [(uid, name) for uid in BOARDS for name, variable in variables(uid).items() if variable["type"] == "query"]
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_query_has_data(scraped: Prometheus, target: Target) -> None:
-    """The query is answered, with data unless there is a written reason for none."""
-    answer = scraped.query(filled_in(target.expr))
-
-    assert bool(answer) != (str(target) in MAY_BE_EMPTY)
-
-
-@pytest.mark.parametrize(("uid", "name"), [(uid, name) for uid in BOARDS for name in ("job", "instance")])
-def test_variables_have_values(scraped: Prometheus, uid: str, name: str) -> None:
-    """The drop-down lists of the board are not empty."""
+@pytest.mark.parametrize(("uid", "name"), QUERIES)
+def test_a_variable_has_its_values(recorded: Recorded, uid: str, name: str) -> None:
+    """The drop-down list shows everything that the board can be narrowed to, and nothing else."""
     selector = filled_in(variables(uid)[name]["query"]).removeprefix("label_values(").rsplit(",", 1)[0]
+    values = recorded.scraped.get(f"label/{name}/values", **{"match[]": selector})
 
-    assert scraped.get(f"label/{name}/values", **{"match[]": selector})
-
-
-def now(scraped: Prometheus) -> float:
-    """Prometheus' own time: several queries at one moment see the same scrape."""
-    return float(scraped.get("query", query="time()")["result"][1])
+    assert VALUES[name](recorded.seen) == set(values)
 
 
-def by_label(answer: list[dict[str, Any]], label: str) -> dict[str, float]:
-    """Values of an answer by one of its labels."""
-    return {series["metric"].get(label, ""): float(series["value"][1]) for series in answer}
+@pytest.mark.parametrize("uid", BOARDS)
+def test_runs_that_go_on_are_shaded(recorded: Recorded, uid: str) -> None:
+    """The annotation has a span of each run that is active, and none of those that are not."""
+    (asked,) = [one["expr"] for one in BOARDS[uid]["annotations"]["list"] if "expr" in one]
+    seen = recorded.seen
+    active = {labels(run=run["id"]): 1.0 for scrape in seen.last for run in scrape.snapshot["runs"] if run["active"]}
+    answer = answered(recorded.scraped.query(filled_in(asked), time=seen.at_s))
+
+    assert "" == disagreement(answer, active, rel=0.0)
+    assert len(active) < len(VALUES["run"](seen))
 
 
-def expression(title: str, ref_id: str = "A") -> str:
-    """The query of a panel, ready to send."""
-    return next(filled_in(t.expr) for t in TARGETS if (t.panel["title"], t.ref_id) == (title, ref_id))
-
-
-def test_runs_show_what_the_daemon_counts(scraped: Prometheus) -> None:
-    """A run's energy in the table is the counter of the last scrape: the parts' sum, with its name and user."""
-    at = now(scraped)
-    shown = scraped.query(expression("Runs"), time=at)
-    counted = by_label(scraped.query("sum by (run) (trainwatt_run_energy_joules_total)", time=at), "run")
-
-    assert counted == pytest.approx({run: kwh * 3.6e6 for run, kwh in by_label(shown, "run").items()})
-    assert {"llm-pretrain", "vision-finetune"} == {series["metric"]["name"] for series in shown}
-    assert {"ada", "grace"} == {series["metric"]["user"] for series in shown}
-
-
-def test_owners_add_up_to_devices(scraped: Prometheus) -> None:
+def test_owners_add_up_to_devices(recorded: Recorded) -> None:
     """Attributed and unattributed energy in the range are the energy of all devices; the mock leaves none pending."""
-    at = now(scraped)
-    devices = sum(by_label(scraped.query(expression("Energy by device"), time=at), "device").values())
-    attributed, unattributed = (
-        float(scraped.query(expression("Energy by owner", ref_id), time=at)[0]["value"][1]) for ref_id in "AB"
+    devices, attributed, unattributed = (
+        sum(asked(recorded, *which))
+        for which in [("Energy by device", "A"), *(("Energy by owner", ref) for ref in "AB")]
     )
 
     assert devices == pytest.approx(attributed + unattributed, rel=1e-6)
+
+
+def asked(recorded: Recorded, title: str, ref_id: str) -> list[float]:
+    """The values that a target of the board "Node" has."""
+    (query,) = [t.expr for t in TARGETS if (t.board, t.panel["title"], t.ref_id) == ("trainwatt-node", title, ref_id)]
+    return list(answered(recorded.scraped.query(filled_in(query), time=recorded.seen.at_s)).values())

@@ -46,6 +46,27 @@ def test_a_description_is_matched_on_every_shared_label() -> None:
     assert {"run", "name"} == query.labels
 
 
+def test_ledgers_add_up_and_what_scrapes_them_does_not() -> None:
+    """The parts of a run are those of its ledgers: jobs and addresses count none of them twice."""
+    query = q.over_ledgers(S.rate(x.RUN_IDLE_ENERGY), "run")
+
+    assert query.text.startswith("sum by (run) (max by (component, ledger, run) (rate(")
+    assert {"run"} == query.labels
+    with pytest.raises(ValueError, match="no label 'ledger'"):
+        q.over_ledgers(S.select(x.NODE_MEASURED_POWER))
+
+
+def test_ranks_are_within_the_labels_given() -> None:
+    """The lowest of all, or of each zone; the series keep their labels."""
+    forecast = S.select(x.GRID_FORECAST)
+
+    assert q.bottom(5, forecast).text.startswith("bottomk(5, trainwatt_grid_forecast")
+    assert q.top(1, forecast, "grid_zone").text.startswith("topk by (grid_zone) (1, trainwatt_grid_forecast")
+    assert forecast.labels == q.bottom(1, forecast, "grid_zone").labels
+    with pytest.raises(ValueError, match="no label 'run'"):
+        q.bottom(1, forecast, "run")
+
+
 def test_zero_for_none_yet() -> None:
     """A series that something present has none of reads 0."""
     query = q.or_zero(S.select(x.SOURCE_FAILURES), S.select(x.SOURCE_UP))

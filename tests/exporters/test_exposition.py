@@ -106,7 +106,6 @@ def test_all_declared_is_emitted_or_conditional(served: Daemon) -> None:
         "trainwatt_run_settled_ratio",
         "trainwatt_grid_forecast_intensity_grams_per_kilowatthour",  # no provider is asked
         "trainwatt_grid_forecast_error_ratio",
-        "trainwatt_grid_revisions_total",
         "trainwatt_grid_fetch_failures_total",
         "trainwatt_grid_fetch_last_success_timestamp_seconds",
         "trainwatt_run_marginal_emissions_grams_total",

@@ -1,7 +1,9 @@
 // Loads a classic Grafana dashboard JSON (/dash.json), evaluates its variables, queries the real Prometheus
 // through /prom, and draws the panels with Grafana's own libraries. For tests, state is left on `window`:
-//   __panels  title -> {type, state, error, series, points}      __exprs  every expression sent
+//   __panels  title -> {type, state, error, from, series, points}      __exprs  every expression sent
+//   __spans   name of an annotation -> titles of its regions
 //   __root    the scene, to change variables or the time range from the test
+import { useLayoutEffect } from 'react';
 import { createRoot } from 'react-dom/client';
 import { from, of } from 'rxjs';
 import { catchError, map, startWith } from 'rxjs/operators';
@@ -13,7 +15,9 @@ import * as S from '@grafana/scenes';
 import { BrowserRouter } from 'rr6';
 
 const WIDTH_PX = 1600;
-const SCRAPE_S = 1; // scrape interval of the Prometheus under test: smallest step, and the base of $__rate_interval
+const asked = new URLSearchParams(location.search);
+// Scrape interval of the Prometheus under test: smallest step, and the base of $__rate_interval.
+const SCRAPE_S = Number(asked.get('scrape')) || 1;
 
 let root; // the scene; set at the end, used by the data source to interpolate variables
 
@@ -90,7 +94,7 @@ function seriesFrame(target, series) {
   const { __name__: name, ...labels } = series.metric;
   const legend =
     target.legendFormat && target.legendFormat !== '__auto'
-      ? target.legendFormat.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => series.metric[label] ?? '')
+      ? legendOf(target.legendFormat, series.metric)
       : null;
   const points = series.values || [series.value];
   return D.toDataFrame({
@@ -109,10 +113,38 @@ function seriesFrame(target, series) {
   });
 }
 
+const regions = new Map(); // name of an annotation -> what it shades, in ms since 1970
+const plots = new Set(); // charts to draw anew when that comes after their lines
+
+// Samples above 0 that are no further apart than the step are one region, as Grafana joins them.
+function processEvents(annotation, frames) {
+  const events = [];
+  for (const frame of frames) {
+    const [times, values] = frame.fields.map((field) => field.values);
+    const reach_ms = D.rangeUtil.intervalToMs(annotation.step || '60s') + 1;
+    let open = null;
+    times.forEach((time, i) => {
+      if (!(values[i] > 0)) return;
+      if (open && time - open.timeEnd <= Math.max(reach_ms, frame.meta?.custom?.step_ms || 0)) open.timeEnd = time;
+      else {
+        open = { time, timeEnd: time, isRegion: true, title: legendOf(annotation.titleFormat, frame.fields[1].labels) };
+        events.push(open);
+      }
+    });
+  }
+  window.__spans = { ...window.__spans, [annotation.name]: [...new Set(events.map((event) => event.title))] };
+  regions.set(annotation.name, events);
+  for (const plot of plots) plot.redraw(false);
+  return of(events.map((event) => ({ ...event, source: annotation, color: annotation.iconColor })));
+}
+
+const legendOf = (format, labels) => format.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => labels[label] ?? '');
+
 class PrometheusApi extends D.DataSourceApi {
   constructor() {
     super({ id: 1, uid: 'prom', type: 'prometheus', name: 'prom', meta: { id: 'prometheus' }, jsonData: {} });
     this.interval = SCRAPE_S + 's';
+    this.annotations = { prepareAnnotation: (a) => ({ ...a, target: { expr: a.expr, step: a.step } }), processEvents };
   }
 
   async post(path, form) {
@@ -133,7 +165,8 @@ class PrometheusApi extends D.DataSourceApi {
   async frames(request) {
     const data = [];
     const tables = [];
-    const step = Math.max(SCRAPE_S, Math.round((request.intervalMs || SCRAPE_S * 1000) / 1000));
+    const asked_s = D.rangeUtil.intervalToSeconds(request.targets[0]?.step || '0s');
+    const step = Math.max(SCRAPE_S, asked_s, Math.round((request.intervalMs || SCRAPE_S * 1000) / 1000));
     const start = request.range.from.valueOf() / 1000;
     const end = request.range.to.valueOf() / 1000;
     const scoped = {
@@ -151,7 +184,11 @@ class PrometheusApi extends D.DataSourceApi {
         : await this.post('query_range', { query: expr, start, end, step });
       if (target.format === 'table') {
         if (result.length) tables.push([target.refId, result]);
-      } else for (const series of result) data.push(seriesFrame(target, series));
+      } else
+        for (const series of result) {
+          const frame = seriesFrame(target, series);
+          data.push({ ...frame, meta: { ...frame.meta, custom: { step_ms: step * 1000 } } });
+        }
     }
     for (const [refId, result] of tables) data.push(tableFrame(refId, result, tables.length === 1));
     return { data, state: 'Done' };
@@ -210,6 +247,7 @@ function mark(type, props) {
       type,
       state: props.data.state,
       error: props.data.errors?.[0]?.message,
+      from: props.timeRange.raw.from,
       series: props.data.series.length,
       points: props.data.series.reduce((sum, frame) => sum + frame.length, 0),
     },
@@ -240,8 +278,31 @@ function TimeSeries(props) {
       timeZone={props.timeZone}
       legend={{ displayMode: 'list', placement: 'bottom', calcs: [], showLegend: true, ...props.options.legend }}
       options={props.options}
-    />
+    >
+      {(config) => <Spans config={config} />}
+    </U.TimeSeries>
   );
+}
+
+// The shading of annotations; Grafana's own plugin for it is not in the libraries.
+function Spans({ config }) {
+  useLayoutEffect(() => {
+    config.addHook('draw', (u) => {
+      plots.add(u);
+      const { left, top, width, height } = u.bbox;
+      const [from, to] = ['min', 'max'].map((edge) => u.scales.x[edge]);
+      for (const { time, timeEnd } of [...regions.values()].flat()) {
+        if (timeEnd < from || time > to) continue;
+        const [begin, end] = [Math.max(time, from), Math.min(timeEnd, to)].map((at) => u.valToPos(at, 'x', true));
+        u.ctx.fillStyle = 'rgba(87, 148, 242, 0.08)';
+        u.ctx.fillRect(begin, top, end - begin, height);
+        u.ctx.fillStyle = 'rgba(87, 148, 242, 0.9)';
+        u.ctx.fillRect(begin, top + height, end - begin, 3);
+      }
+    });
+    config.addHook('destroy', (u) => plots.delete(u));
+  }, [config]);
+  return null;
 }
 
 function Stat(props) {
@@ -310,6 +371,8 @@ function Bars(props) {
       renderCounter={props.renderCounter}
       width={props.width}
       height={props.height}
+      minVizHeight={props.options.minVizHeight ?? 16} // the panel's own: where there are many, it scrolls
+      maxVizHeight={props.options.maxVizHeight ?? 300}
       itemSpacing={10}
       orientation="horizontal"
     />
@@ -397,6 +460,23 @@ function variable(v) {
   });
 }
 
+// A panel's own time, such as the month so far: the engine has the base of it, Grafana itself the rest.
+class PanelTime extends S.SceneTimeRangeTransformerBase {
+  constructor(timeFrom) {
+    super({ timeFrom, from: 'now-1h', to: 'now', value: D.getDefaultTimeRange() });
+  }
+
+  ancestorTimeRangeChanged(board) {
+    const { from, to, invalid } = D.rangeUtil.describeTextRange(this.state.timeFrom);
+    if (invalid) throw new Error(`${this.state.timeFrom} is no time of a panel`);
+    // Where the board's time is a fixed one, Grafana lets the panel have it.
+    if (!D.rangeUtil.isRelativeTimeRange(board.value.raw))
+      return this.setState({ from: board.from, to: board.to, value: board.value });
+    const value = { from: D.dateMath.parse(from, false), to: D.dateMath.parse(to, true), raw: { from, to } };
+    this.setState({ from, to, value });
+  }
+}
+
 function gridItem(p) {
   const { x, y, w, h } = p.gridPos;
   if (p.type === 'row') return new S.SceneGridRow({ title: p.title, y, isCollapsed: p.collapsed, children: [] });
@@ -414,24 +494,35 @@ function gridItem(p) {
       options: p.options || {},
       fieldConfig: { defaults: {}, overrides: [], ...p.fieldConfig },
       $data: data,
+      $timeRange: p.timeFrom ? new PanelTime(p.timeFrom) : undefined,
     }),
   });
 }
+
+const spans = (annotation) => annotation.enable && annotation.expr;
+
+const layer = (annotation) =>
+  new S.dataLayers.AnnotationsDataLayer({
+    name: annotation.name,
+    isEnabled: true,
+    query: { ...annotation, datasource: PROMETHEUS },
+  });
 
 await document.fonts.load('12px Inter'); // see serve.mjs
 const dashboard = await (await fetch('/dash.json')).json();
 root = new S.EmbeddedScene({
   $timeRange: new S.SceneTimeRange({
-    from: new URLSearchParams(location.search).get('from') || dashboard.time.from,
+    from: asked.get('from') || dashboard.time.from,
     to: dashboard.time.to,
     timeZone: 'utc',
   }),
   $variables: new S.SceneVariableSet({ variables: (dashboard.templating?.list || []).map(variable) }),
+  $data: new S.SceneDataLayerSet({ layers: (dashboard.annotations?.list || []).filter(spans).map(layer) }),
   controls: [
     new S.VariableValueSelectors({}),
     new S.SceneControlsSpacer(),
     new S.SceneTimePicker({}),
-    new S.SceneRefreshPicker({ refresh: dashboard.refresh || '' }),
+    new S.SceneRefreshPicker({ refresh: '' }), // a busy machine may not be done with a board when it begins again
   ],
   body: new S.SceneGridLayout({ children: dashboard.panels.map(gridItem) }),
 });

@@ -8,17 +8,18 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import requests
 
 from exporters.prometheus import Exposition
-from monitor.core.model import Component, Device, GridState, Instant, Intensity, Reading, Readout, Run
-from monitor.core.ports import Now
+from monitor.core.model import Component, Device, GridState, Instant, Intensity, Rate, Reading, Readout, Run
+from monitor.core.ports import Now, Source
 from monitor.core.snapshot import Policy, Snapshot
 from monitor.grid import static
 from monitor.grid.client import Client
 from monitor.grid.feed import Feed
-from monitor.grid.refresher import Refresher
+from monitor.grid.refresher import Refresher, no_rates
 from monitor.grid.settler import Settler
 from monitor.ledger.intensities import Intensities
 from monitor.ledger.ledger import Ledger, open_ledger
@@ -36,8 +37,9 @@ class Load:
     name = "day"
     period_s = TURN_S
 
-    def __init__(self, now: Now) -> None:
+    def __init__(self, now: Now, power_w: float = POWER_W) -> None:
         self._now = now
+        self._power_w = power_w
 
     def open(self) -> None:
         """Nothing to open."""
@@ -45,7 +47,7 @@ class Load:
     def read(self) -> Readout:
         """The counter."""
         at = self._now()
-        return Readout(readings=(Reading(device=GPU, at=at, energy_j=POWER_W * at.mono_s),))
+        return Readout(readings=(Reading(device=GPU, at=at, energy_j=self._power_w * at.mono_s),))
 
     def close(self) -> None:
         """Nothing to close."""
@@ -63,13 +65,19 @@ class Days(Rig):
         begin_wall_s: float,
         runs: Sequence[Run],
         pue_ratio: float = 1.0,
+        source: Callable[[Now], Source] = Load,
+        interval_s: float = TURN_S,
+        rates: Callable[[float, float], Sequence[Rate]] = no_rates,
+        **policy: Any,
     ) -> None:
         self.at_s = begin_wall_s - UNIX_AT_BOOT_S
         self._feeding: list[Callable[[float], float]] = []
         self._due: list[float] = []
         self._settle_every_s = 300.0
-        policy = Policy(zone=zone, pue_ratio=pue_ratio, stale_after_s=3 * TURN_S)
-        self.ledger: Ledger = open_ledger(directory, now=self.now, policy=policy, boot_id="boot-1", retention_days=None)
+        of_node = Policy(zone=zone, pue_ratio=pue_ratio, stale_after_s=3 * interval_s, **policy)
+        self.ledger: Ledger = open_ledger(
+            directory, now=self.now, policy=of_node, boot_id="boot-1", retention_days=None
+        )
         self.store = Intensities(self.ledger.path)
         self._statics = {zone: static.intensity(zone)}
         self._settler = Settler(
@@ -90,13 +98,14 @@ class Days(Rig):
             wall_s=self.wall_s,
             random=Random(7),
             on_news=self._settler.news,
+            rates=rates,
         )
         super().__init__(
             runs=runs,
             begin_s=self.at_s,
-            interval_s=TURN_S,
+            interval_s=interval_s,
             first=self.ledger.first,
-            sources=[Load(self.now)],
+            sources=[source(self.now)],
             keeper=self.ledger,
         )
         self.ledger_shows = Exposition(self.loop)
@@ -119,14 +128,23 @@ class Days(Rig):
     def until(self, wall_s: float, *, each_turn: Callable[[Snapshot], None] | None = None) -> Snapshot:
         """Let time pass up to a moment; each turn is committed, and shown then."""
 
-        def keep(snapshot: Snapshot) -> None:
-            self.ledger.commit()
-            self.loop.publish(snapshot)
+        def look(snapshot: Snapshot) -> None:
+            self._keep(snapshot)
             if each_turn is not None:
                 each_turn(snapshot)
 
-        self.go(wall_s - self.wall_s(), each_turn=keep)
+        self.go(wall_s - self.wall_s(), each_turn=look)
         return self.loop.head
+
+    def edge(self) -> Snapshot:
+        """As in a rig, and committed."""
+        snapshot = super().edge()
+        self._keep(snapshot)
+        return snapshot
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        self.ledger.commit()
+        self.loop.publish(snapshot)
 
     def wait_until(self, wall_s: float) -> None:
         """Let time pass in which nothing is metered: feeds are asked and, now and then, runs are settled."""

@@ -28,7 +28,7 @@ def build() -> m.Dashboard:
     }
     description = "Carbon intensity of the grid, where it comes from and what is expected; price of electricity."
     zones = board.values_of(SCOPE, x.GRID_INTENSITY, "grid_zone", "Grid zone")
-    return board.build(UID, "Grid", description, SCOPE, rows, choices=[zones])
+    return board.build(UID, "Grid", description, SCOPE, rows, choices=[zones], shaded=False)
 
 
 def _now() -> list[Panel]:

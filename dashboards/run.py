@@ -49,7 +49,7 @@ def build() -> m.Dashboard:
     }
     description = "Energy, CO2e and cost of machine-learning training runs, as metered by trainwatt."
     runs = board.values_of(SCOPE, x.RUN_INFO, "run", "Run")
-    return board.build(UID, "Run", description, SCOPE, rows, choices=[runs])
+    return board.build(UID, "Run", description, SCOPE, rows, choices=[runs], shaded=False)
 
 
 def _so_far() -> list[Panel]:
@@ -89,7 +89,7 @@ def _so_far() -> list[Panel]:
             p.at_end(r.joules_per_step(), "{{run}}: per step"),
             p.at_end(r.joules_per(x.RUN_TOKENS), "{{run}}: per token"),
             p.at_end(r.joules_per(x.RUN_SAMPLES), "{{run}}: per sample"),
-            span=8,
+            span=12,
             decimals=1,
             units={"B": Unit.JOULES_PER_TOKEN, "C": Unit.JOULES_PER_SAMPLE},
         ),
@@ -104,6 +104,7 @@ def _course() -> list[Panel]:
             "not tell.",
             Unit.RATIO,
             p.at_end(q.highest(SCOPE.last_over_time(x.RUN_PROGRESS), "run"), "{{run}}"),
+            span=6,
             decimals=1,
         ),
         p.figure(
@@ -112,19 +113,7 @@ def _course() -> list[Panel]:
             "of a run that was requeued.",
             Unit.SECOND,
             p.at_end(q.highest(SCOPE.last_over_time(x.RUN_DURATION), "run"), "{{run}}"),
-            decimals=1,
-        ),
-        p.figure(
-            "Measured, settled and idle",
-            "Measured: share of its device time that a sensor told, of several nodes the lowest; estimates do not "
-            "count. Settled: share of its energy whose price can change no more; 0 where nothing has been priced again "
-            "yet. Idle: share of its energy that the devices would have used idle; too low where that is not known of "
-            "all of them, and not shown where it is known of none.",
-            Unit.RATIO,
-            p.at_end(r.measured_ratio(), "{{run}}: measured"),
-            p.at_end(r.settled_ratio(), "{{run}}: settled"),
-            p.at_end(r.idle_ratio(), "{{run}}: idle"),
-            span=8,
+            span=6,
             decimals=1,
         ),
     ]
@@ -184,6 +173,8 @@ def _parts() -> list[Panel]:
             "parts stand apart from measured ones. Not included: parts without a sensor.",
             Unit.KILOWATTHOUR,
             p.at_end(q.kilowatthours(r.energy_j("component", "method")), "{{run}}: {{component}}, {{method}}"),
+            span=8,
+            height=10,
         ),
         p.bars(
             "Energy by phase",
@@ -191,5 +182,20 @@ def _parts() -> list[Panel]:
             "does not tell phases.",
             Unit.KILOWATTHOUR,
             p.at_end(q.kilowatthours(SCOPE.exact(x.RUN_PHASE_ENERGY, "run", "phase")), "{{run}}: {{phase}}"),
+            span=8,
+            height=10,
+        ),
+        p.bars(
+            "Measured, settled and idle",
+            "Measured: share of its device time that a sensor told, of several nodes the lowest; estimates do not "
+            "count. Settled: share of its energy whose price can change no more; 0 where nothing has been priced again "
+            "yet. Idle: share of its energy that the devices would have used idle; too low where that is not known of "
+            "all of them, and not shown where it is known of none.",
+            Unit.RATIO,
+            p.at_end(r.measured_ratio(), "{{run}}: measured"),
+            p.at_end(r.settled_ratio(), "{{run}}: settled"),
+            p.at_end(r.idle_ratio(), "{{run}}: idle"),
+            span=8,
+            height=10,
         ),
     ]

@@ -37,6 +37,7 @@ def row() -> list[Panel]:
             p.at_end(q.ratio(expected_j, bounds_j), "{{run}}: energy expected"),
             p.at_end(q.ratio(expected_g, bounds_g), "{{run}}: CO2e expected"),
             colors={NEAR_RATIO: "orange", EXCEEDED_RATIO: "red"},
+            height=10,
         ),
         _times(),
         p.graph(
@@ -97,7 +98,7 @@ def _times() -> Panel:
         p.rows(q.times(q.unless(end, going), MILLISECONDS_PER_SECOND)),
         p.rows(q.times(expected, MILLISECONDS_PER_SECOND)),
         span=12,
-        height=8,
+        height=10,
         highest_first="Start",
         widths_px=dict.fromkeys(("Start", "End", "Expected end"), 160),
     )

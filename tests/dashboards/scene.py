@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from pathlib import Path
 
 from monitor.core.model import DeviceProcess, Instant, Processes, Progress, Rate, Reading, Readout, Run, RunBook
@@ -66,7 +67,8 @@ class Grid:
         until_s = unix(last.replace("Z", "+00:00")) if hours is None else from_s + hours * 3600.0
         begin_s = math.floor(min(from_s, until_s) / SLOT_S) * SLOT_S
         slots = [begin_s + SLOT_S * number for number in range(math.ceil((max(from_s, until_s) - begin_s) / SLOT_S))]
-        return Answer(body=json.dumps({"data": [self._slot(slot_s, now_s) for slot_s in slots]}).encode())
+        body = json.dumps({"data": [self._slot(slot_s, now_s) for slot_s in slots]}).encode()
+        return Answer(body=body, headers={"Date": formatdate(now_s, usegmt=True)})
 
     @staticmethod
     def _slot(slot_s: float, now_s: float) -> dict[str, object]:

@@ -270,7 +270,10 @@ class _Handler(BaseHTTPRequestHandler):
             pass
 
     def _send(self, answer: Answer) -> None:
-        self.send_response(answer.status)
+        if "Date" in answer.headers:  # of another time than ours: the server itself would name the present
+            self.send_response_only(answer.status)
+        else:
+            self.send_response(answer.status)
         names = {name.lower() for name in answer.headers}
         if answer.content_type is not None and "content-type" not in names:
             self.send_header("Content-Type", answer.content_type)

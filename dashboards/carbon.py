@@ -41,8 +41,8 @@ def row() -> list[Panel]:
         ),
         p.figure(
             "PUE",
-            "Power usage effectiveness that every CO2e figure is multiplied by; a setting, not a measurement. Energy "
-            "and power are never multiplied.",
+            "Power usage effectiveness that every CO2e figure and cost is multiplied by; a setting, not a "
+            "measurement. Energy and power are never multiplied.",
             Unit.FACTOR,
             p.at_end(q.highest(SCOPE.select(x.PUE), "instance"), "{{instance}}"),
             span=12,

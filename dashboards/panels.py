@@ -224,7 +224,8 @@ def listing(
 
 def board_of(uid: str, label: str) -> str:
     """Address of a board that shows what a table's cell names, over the same time."""
-    return f"/d/{uid}?var-{label}=${{__value.raw}}&${{__url_time_range}}&var-datasource=${{datasource}}"
+    # Left to itself Grafana encodes a link as a whole: an id with &, # or + would lead elsewhere.
+    return f"/d/{uid}?var-{label}=${{__value.raw:percentencode}}&${{__url_time_range}}&var-datasource=${{datasource}}"
 
 
 def _described(

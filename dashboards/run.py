@@ -64,9 +64,9 @@ def _so_far() -> list[Panel]:
         ),
         p.figure(
             "CO2e",
-            f"Live grams are {r.LIVE}. Settled grams are the same energy priced again with what is known by now; they "
-            f"may rise and fall, and follow the live ones by some minutes. {TOTAL}. By basis, which are never added "
-            "up. Not included: energy without a known intensity (see Beside it), making the hardware.",
+            f"Live grams are {r.LOCATION_BASED}. Settled grams are the same energy priced again with what is known by "
+            f"now; they may rise and fall, and follow the live ones by some minutes. {TOTAL}. By basis, which are "
+            "never added up. Not included: energy without a known intensity (see Beside it), making the hardware.",
             Unit.GRAM,
             p.at_end(SCOPE.exact(x.RUN_EMISSIONS, "run", "basis"), "{{run}}: live, {{basis}}"),
             p.at_end(SCOPE.exact(x.RUN_SETTLED_EMISSIONS, "run", "basis"), "{{run}}: settled, {{basis}}"),

@@ -48,7 +48,7 @@ STOP_OR_RAISE = (
 )
 EARLY = (
     "There is still time: shorten the run, lower the power limit of its GPUs, or raise the budget. It goes by the "
-    "mean pace and power so far; `trainwatt report {{ $labels.run }}` has the figures."
+    "mean pace and power so far; the board Run has the figures."
 )
 
 RUNS = (

@@ -12,7 +12,8 @@ GPUS = ("gpu", "module")
 HELD = ("run", "ledger", "instance", "device")
 HELD_LEGEND = "{{instance}} {{index}}: {{run}}"
 BASES = ("lifecycle", "direct", "unknown")
-LIVE = "live and location-based: energy x PUE at the intensity known when it was used"
+LOCATION_BASED = "location-based: energy x PUE at the intensity known when it was used"
+LIVE = f"live and {LOCATION_BASED}"
 
 
 def energy_j(*by: str) -> Query:

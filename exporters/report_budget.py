@@ -51,9 +51,10 @@ def _used(document: Document) -> Iterator[tuple[float, str]]:
         yield _ratio(sum(parts) if parts else None, energy_j, f"{kilowatthours(energy_j):g} kWh")
     if emissions_g:
         bound = f"{emissions_g / GRAMS_PER_KILOGRAM:g} kg CO2e"
-        used_g = _grams(document)
+        used_g, settled = _grams(document)
         for basis in sorted(used_g):
-            yield _ratio(used_g[basis], emissions_g, f"{bound} ({basis})")
+            # Boards and alerts go by live grams: whoever compares is told why these differ.
+            yield _ratio(used_g[basis], emissions_g, f"{bound} ({basis}{', settled' if settled else ''})")
         if not used_g:
             yield _ratio(None, emissions_g, bound)
     if cost:
@@ -68,11 +69,12 @@ def _ratio(used: float | None, bound: float, words: str) -> tuple[float, str]:
     return used / bound, f"{percent(used / bound)} of {words}"
 
 
-def _grams(document: Document) -> dict[str, float]:
-    """By basis: settled ones where they are of all of its joules, else live ones."""
-    settled = document.get("settled")
-    source = settled if settled and is_of_all(document, settled) else document
+def _grams(document: Document) -> tuple[dict[str, float], bool]:
+    """By basis, and whether they are settled ones, as where those are of all of its joules; else live ones."""
+    told = document.get("settled")
+    settled = told if told and is_of_all(document, told) else None
+    source = settled or document
     grams: dict[str, float] = {}
     for part in source["emissions_g"]:
         grams[part["basis"]] = grams.get(part["basis"], 0.0) + part["emissions_g"]
-    return grams
+    return grams, settled is not None

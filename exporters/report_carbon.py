@@ -94,12 +94,12 @@ def _settled(document: Document, settled: Document) -> Iterator[str]:
 def _pue(document: Document) -> list[str]:
     pue = document["pue_ratio"]
     if pue is not None:
-        return [f"PUE {pue:g}, in the grams only"]
+        return [f"PUE {pue:g}, in the grams and costs only"]
     if not document["pue_changes"]:
         return ["PUE: the nodes differ"]
     first, *changes = document["pue_changes"]
     told = [f"on {moment(change['valid_from_unix_s'])} to {change['pue_ratio']:g}" for change in changes]
-    return [f"PUE changed {some(told, ', ')}, from {first['pue_ratio']:g}; in the grams only"]
+    return [f"PUE changed {some(told, ', ')}, from {first['pue_ratio']:g}; in the grams and costs only"]
 
 
 def _factors(factors: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -123,7 +123,11 @@ class Settings(BaseSettings):
         description="seconds between readings of devices with an energy counter",
     )
     pue: float = Field(
-        1.0, ge=1.0, le=10.0, allow_inf_nan=False, description="power usage effectiveness of the site, for grams only"
+        1.0,
+        ge=1.0,
+        le=10.0,
+        allow_inf_nan=False,
+        description="power usage effectiveness of the site, for grams and costs",
     )
     sysfs: Path = Field(Path("/sys"), description="root of the kernel's device tree")
     procfs: Path = Field(Path("/proc"), description="root of the kernel's process tree")

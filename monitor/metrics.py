@@ -573,7 +573,7 @@ PUE = Metric(
     unit="ratio",
     type=Type.GAUGE,
     rows=rows.single(lambda snapshot: snapshot.policy.pue_ratio),
-    help="Power usage effectiveness that grams are multiplied by. Joules never are.",
+    help="Power usage effectiveness that grams and costs are multiplied by. Joules never are.",
 )
 SOURCE_UP = Metric(
     stem="source_up",

@@ -29,7 +29,7 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MINUTES_PER_DAY = 1440
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 _OTHERS_NEED = 0.8
-BudgetAmount = Annotated[float | None, Field(gt=0.0, le=budget.MOST, allow_inf_nan=False)]
+BudgetAmount = Annotated[float | None, Field(ge=budget.LEAST, le=budget.MOST, allow_inf_nan=False)]
 _SHORT_NAMES = {"key": 0.6, "user": 0.66}
 """A mistake in a short name is more of it."""
 

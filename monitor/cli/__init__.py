@@ -1,5 +1,6 @@
 """Words on a terminal: one file a verb, imported when it is called."""
 
+import errno
 import importlib
 import os
 import sys
@@ -63,6 +64,8 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EIO, errno.EDQUOT}:
+            _fail(f"cannot write: {error.strerror}; make room, or write elsewhere", 1)
         if "TRAINWATT_TRACEBACK" in os.environ:
             raise
         message = f"internal error: {type(error).__name__}: {error}; please report it, with TRAINWATT_TRACEBACK=1 set"

@@ -26,6 +26,12 @@ PLACES = {
 SUMS = "trainwatt.sha256"
 """What was written, as `sha256sum --check` reads it: a file that still has its sum is ours to replace."""
 NAMED = 3
+YOURS = (
+    "provisioning/datasources/trainwatt.yml",
+    "kubernetes/trainwatt.podmonitor.yml",
+    "kubernetes/trainwatt.prometheusrule.yml",
+)
+"""Files that say themselves what to change in them: kept so, as long as ours is what it was."""
 
 
 @click.command()
@@ -40,6 +46,12 @@ def dashboards(named: str, force: bool) -> None:  # noqa: FBT001  (of click)
     try:
         known = _known(directory)
         stale = {path: text for path, text in texts.items() if _sum_of(directory / path) != _sum(text)}
+        kept = [
+            path
+            for path in YOURS
+            if path in stale and not force and _is_kept(directory / path, texts[path], known.get(path))
+        ]
+        stale = {path: text for path, text in stale.items() if path not in kept}
         _refuse_changed(directory, stale, known, force=force)
         sums = "".join(f"{_sum(text)}  {path}\n" for path, text in sorted(texts.items()))
         _write(directory, stale if _sum_of(directory / SUMS) == _sum(sums.encode()) else {**stale, SUMS: sums.encode()})
@@ -50,6 +62,8 @@ def dashboards(named: str, force: bool) -> None:  # noqa: FBT001  (of click)
             "write to"
         ) from None
     _tell(directory, texts, changed=len(stale), gone=sorted(path for path in known.keys() - texts.keys()))
+    for path in kept:
+        click.echo(f"{directory / path} is kept as you changed it")
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
@@ -76,7 +90,14 @@ def _sum_of(path: Path) -> str | None:
     """Sum of a file; None where there is none. Raises OSError where something else is in its place."""
     if not os.path.lexists(path):
         return None
+    if path.exists() and not path.is_file() and not path.is_dir():  # to read a pipe would take for ever
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
     return _sum(path.read_bytes())
+
+
+def _is_kept(place: Path, text: bytes, known: str | None) -> bool:
+    """Whether a file was changed by its owner, and not by trainwatt since it was written."""
+    return known == _sum(text) and place.is_file()
 
 
 def _known(directory: Path) -> dict[str, str]:
@@ -137,7 +158,7 @@ def _tell(directory: Path, texts: Mapping[str, bytes], *, changed: int, gone: li
     click.echo(
         f"{directory}: {len(texts)} files, {changed} of them written anew\n"
         f"  json/          {boards} boards for Grafana\n"
-        "  provisioning/  their folder, and a data source\n"
+        "  provisioning/  their folder, and a data source: set its url\n"
         "  rules/         recording rules and alerts for Prometheus\n"
         "  kubernetes/    boards as ConfigMaps, PrometheusRule, PodMonitor\n"
         "next\n"

@@ -39,8 +39,8 @@ LONGEST_VARIABLE = 4096
 LONGEST_FILE_NAME = 180
 MOST_FILES = 1000
 TAG_HELP = (
-    "a tag; may be given several times; budget_energy_kwh=N, budget_co2e_kg=N and budget_cost=N are what the whole run "
-    "may use"
+    "a tag; may be given several times; project=NAME is the run's project; budget_energy_kwh=N, budget_co2e_kg=N "
+    "and budget_cost=N are what the whole run may use"
 )
 OF_PRIVATE_DAEMONS = ("zone", "interval", "pue", "sysfs", "procfs", "estimate_cpu_tdp")
 """Settings that make sense for a daemon without TCP."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from monitor.core.model import Run
-from monitor.core.snapshot import Budget, Policy
+from monitor.core.snapshot import NO_PROJECT, Budget, Policy
 from monitor.core.units import GRAMS_PER_KILOGRAM, JOULES_PER_KILOWATTHOUR
 
 
@@ -26,8 +26,9 @@ TAGS = {
 """Tags that are budgets, and what one of their unit is in ours."""
 PREFIX = "budget_"
 """Whatever tag begins so is meant to be one of them; the settings leave it out."""
+LEAST = 1e-9
 MOST = 1e11
-"""The greatest budget in its own unit: more than the whole world uses."""
+"""The least and the greatest budget in its own unit: less than a joule, more than the whole world uses."""
 SHOWN_CHARACTERS = 40
 
 
@@ -37,7 +38,7 @@ def amount(name: str, text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0.0 < number <= MOST:
+    if not LEAST <= number <= MOST:
         shown = repr(text[:SHOWN_CHARACTERS])
         raise ValueError(
             f"tag {name}: {shown} is no amount; write a number above 0 and up to {MOST:g}, such as {name}=120"
@@ -68,7 +69,7 @@ def of_settings(amounts: Mapping[str, float | None], given: Budget | None = None
 
 def of_run(run: Run, policy: Policy) -> Budget:
     """The budgets of a run; one that its tags do not say, or say in no number, is its project's or the node's."""
-    given = policy.project_budgets.get(run.project, policy.budget)
+    given = policy.project_budgets.get(run.project or NO_PROJECT, policy.budget)
     return _by_tags(run.tags, given) if run.tags else given
 
 

@@ -242,3 +242,16 @@ def test_beyond_loopback_only_metrics_and_probes_are_served(tmp_path: Path) -> N
         finally:
             process.terminate()
             process.wait(10)
+
+
+def test_a_full_disk_is_one_line() -> None:
+    """What cannot be written is told as what it is."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [need.trainwatt(), "config"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=20
+        )
+
+    assert (1, "trainwatt: cannot write: No space left on device; make room, or write elsewhere\n") == (
+        done.returncode,
+        done.stderr,
+    )

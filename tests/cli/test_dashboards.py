@@ -121,6 +121,22 @@ def test_what_was_changed_is_not_overwritten(tmp_path: Path, *, has_sums: bool) 
     assert {**new, "rules/own.yml": b"mine"} == tree(tmp_path)
 
 
+def test_what_is_meant_to_be_changed_is_kept(tmp_path: Path) -> None:
+    """An address set in the data source holds up no later call and outlives it; --force takes it back."""
+    command("dashboards", str(tmp_path))
+    new = tree(tmp_path)
+    source = "provisioning/datasources/trainwatt.yml"
+    (tmp_path / source).write_text("mine")
+    (tmp_path / BOARD).unlink()
+    done = command("dashboards", str(tmp_path))
+
+    assert 0 == done.returncode, done.stderr
+    assert f"{tmp_path}/{source} is kept as you changed it\n" in done.stdout
+    assert {**new, source: b"mine"} == tree(tmp_path)
+    assert 0 == command("dashboards", str(tmp_path), "--force").returncode
+    assert new == tree(tmp_path)
+
+
 def test_a_file_in_its_place(tmp_path: Path) -> None:
     """DIR, a folder or a board's place taken by something else: one line that names it, nothing is written."""
     (tmp_path / "file").write_text("mine")

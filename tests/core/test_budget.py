@@ -33,12 +33,19 @@ def test_tags_come_before_the_project_and_that_before_the_settings(of: Run, boun
     assert Budget(*bounds) == of_run(of, POLICY)
 
 
+def test_runs_without_a_project_have_one() -> None:
+    """The name that metrics and boards give it."""
+    policy = Policy(budget=NODE, project_budgets={"none": VISION})
+
+    assert VISION == of_run(run(), policy)
+
+
 def test_without_any_there_is_none() -> None:
     """None is not 0."""
     assert Budget(None, None, None) == of_run(run("vision", team="a"), Policy())
 
 
-@pytest.mark.parametrize("text", ["", "abc", "0", "-1", "nan", "inf", "1e12", "1e400", "5 kWh", "1" * 9999])
+@pytest.mark.parametrize("text", ["", "abc", "0", "-1", "nan", "inf", "1e12", "1e400", "1e-320", "5 kWh", "1" * 9999])
 def test_what_is_no_amount_is_one_line(text: str) -> None:
     """It names the tag and says what to write, however long the text is."""
     for name in TAGS:

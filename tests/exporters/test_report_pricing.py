@@ -189,7 +189,8 @@ def test_pue_is_that_of_the_time() -> None:
 
     assert changed["pue_ratio"] is None
     assert settled_g(reprice(changed, now_s=LONG_AFTER_S)) == pytest.approx({"lifecycle": 120.0 + 150.0})
-    assert "PUE changed on 2026-09-21 14:43:20 UTC to 1.5, from 1.2; in the grams only" in report_text(changed)
+    told = report_text(changed)
+    assert "PUE changed on 2026-09-21 14:43:20 UTC to 1.5, from 1.2; in the grams and costs only" in told
     assert settled_g(reprice(report(known, pue_changes=[(START_S, 1.3)]), now_s=LONG_AFTER_S)) == pytest.approx(
         {"lifecycle": 260.0}
     )

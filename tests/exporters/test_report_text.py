@@ -125,7 +125,7 @@ def test_grams_carry_basis_quality_zone_provider_and_pue() -> None:
         "  1.6 g CO2e of measured energy; lifecycle basis; intensity: actual and static",
         "  800 mg CO2e of measured energy; direct basis; intensity: actual",
         "  12.00 J (3.33 mWh) have no grams",
-        "  PUE 1, in the grams only",
+        "  PUE 1, in the grams and costs only",
         "  DE: 350 g/kWh, static, lifecycle, average; ember: 2025",
     ]
 

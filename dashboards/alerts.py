@@ -44,16 +44,19 @@ def _told_ago() -> Query:
 
 
 def _on_fallback() -> Query:
-    """Zones at a yearly or long carried value, on nodes that have somebody to ask."""
+    """Zones at a yearly or long carried value, on nodes that have somebody to ask for averages."""
     zone = ("instance", "grid_zone")
     yearly = q.highest(RULES.select(x.GRID_INTENSITY_INFO, signal="average", quality="static"), *zone)
     carried = q.highest(RULES.select(x.GRID_INTENSITY_INFO, signal="average", quality="carried"), *zone)
     for_long = q.where(carried, q.compared(_told_ago(), ">", t.CARRIED_S), *zone)
-    asks = q.otherwise(
-        q.highest(RULES.select(x.GRID_FETCH_FAILURES), "instance"),
-        q.highest(RULES.select(x.GRID_FETCH_LAST_SUCCESS), "instance"),
-    )
+    asks = q.unless(_asked(), _asked(provider=t.MARGINAL_ONLY))
     return q.where(q.otherwise(yearly, for_long), asks, "instance")
+
+
+def _asked(**match: tuple[str, ...]) -> Query:
+    """Providers that a node has asked."""
+    failed, answered = RULES.select(x.GRID_FETCH_FAILURES, **match), RULES.select(x.GRID_FETCH_LAST_SUCCESS, **match)
+    return q.otherwise(q.highest(failed, "instance", "provider"), q.highest(answered, "instance", "provider"))
 
 
 DAEMON = (

@@ -13,7 +13,9 @@ MOST_BARS = 15
 MONTH = "now/M"
 WHEN = (
     "Since the month began by the time zone of whoever looks, from the last scrape before that to the last one now, "
-    f"whatever the time range above; exact over restarts. The {MOST_BARS} highest are shown."
+    f"whatever the time range above; exact over restarts. Of a node that was not scraped before, or of which that is "
+    "no longer stored, from its first scrape there is; of one whose ledger was replaced, what the new one has. The "
+    f"{MOST_BARS} highest are shown."
 )
 
 

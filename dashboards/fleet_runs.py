@@ -13,7 +13,7 @@ MOST_BARS = 15
 BASES = ("lifecycle", "direct", "unknown")
 SEEN = (
     "Exact totals, each since its run's start, of the runs that were seen in the time range: also what they used "
-    "before the range, and not of one month"
+    "before the range, on nodes that were seen in it, and not of one month"
 )
 HIGHEST = f"The {MOST_BARS} highest are shown."
 PRICED = "Empty where no price was given; there is one only for runs, so what no run held is not in it."

@@ -7,7 +7,7 @@ import yaml
 
 from dashboards import alerts, rules
 from dashboards.rule import Alert, Group
-from dashboards.thresholds import ENDED_RUNS
+from dashboards.thresholds import ENDED_RUNS, REQUEUED_RUNS
 
 GROUPS: tuple[Group, ...] = (*rules.GROUPS, *alerts.GROUPS)
 ALERTS = tuple(rule for group in GROUPS for rule in group.rules if isinstance(rule, Alert))
@@ -40,7 +40,8 @@ def page() -> str:
     )
     totals = (
         "A budget is that of the whole run; where the settings of its nodes differ, the lowest holds. Totals of runs "
-        f"look {ENDED_RUNS} back: a node's part leaves them so long after it is exported no more. Reports keep it."
+        f"look {ENDED_RUNS} back; while a run goes on, a part of it that is over, as on the node before a requeue, "
+        f"stays in them if it was seen within {REQUEUED_RUNS}. Reports keep it."
     )
     lines = [
         "# Alerts and recording rules",

@@ -8,7 +8,7 @@ from dashboards import promql as q
 from dashboards.promql import Query
 from dashboards.rule import Group, Record
 from dashboards.scope import RULES
-from dashboards.thresholds import ENDED_RUNS
+from dashboards.thresholds import ENDED_RUNS, REQUEUED_RUNS
 from monitor import metrics as x
 from monitor.metrics import Metric
 
@@ -19,6 +19,24 @@ PART = ("run", "ledger")
 def exact(metric: Metric, *by: str) -> Query:
     """Exact total of what a run has used, also of one that has just ended."""
     return RULES.exact(metric, *by, over=ENDED_RUNS)
+
+
+def _part(metric: Metric, *by: str) -> Record:
+    """What each node's part of a run has used, kept while the run goes on anywhere.
+
+    A part is exported for 15 min after its end only; one that waits to be started again elsewhere may do so for hours.
+    """
+    level = (*PART, *by)
+    name = f"{'_'.join(level)}:{metric.family}:exact"
+    going = q.highest(RULES.last_over_time(x.RUN_ACTIVE, over=ENDED_RUNS), "run")
+    before = Query(f"last_over_time({name}[{REQUEUED_RUNS}])", frozenset(level))
+    return Record(
+        level=level,
+        family=metric.family,
+        operation="exact",
+        query=q.otherwise(exact(metric, *level), q.where(before, going, "run")),
+        help=f"Of each node's part of a run; while the run goes on, up to {REQUEUED_RUNS} longer than it is exported.",
+    )
 
 
 def parts(metric: Metric) -> Query:
@@ -34,14 +52,14 @@ def _budget(metric: Metric, *by: str) -> Query:
 def _forecast_energy() -> Query:
     """Each part by its forecast, else as it stands: an ended one, and one that does not tell how far it is."""
     forecast = parts(x.RUN_FORECAST_ENERGY)
-    each = q.otherwise(forecast, exact(x.RUN_ENERGY, *PART))
+    each = q.otherwise(forecast, RUN_ENERGY_PARTS.series)
     return q.where(q.total(each, "run"), forecast, "run")
 
 
 def _forecast_emissions() -> Query:
     """As for energy; a part is only projected while all of its grams are of one basis, which is then the forecast's."""
     forecast = parts(x.RUN_FORECAST_EMISSIONS)
-    so_far = exact(x.RUN_EMISSIONS, *PART, "basis")
+    so_far = RUN_EMISSIONS_PARTS.series
     of_basis = q.plus(q.times(q.compared(so_far, ">", 0), 0), forecast)
     return q.where(q.total(q.otherwise(of_basis, so_far), "run", "basis"), forecast, "run")
 
@@ -54,10 +72,7 @@ def _budget_cost() -> Query:
 
 def _described(energy: Query) -> Query:
     """With the words of the newest description: one that is only in the range, not now, may be an old name."""
-    words = ("name", "project", "user")
-    now = RULES.described(energy, x.RUN_INFO, *words)
-    before = RULES.described(energy, x.RUN_INFO, *words, ended=True, over=ENDED_RUNS)
-    return q.otherwise(now, q.unless(before, now, "run"))
+    return RULES.described(energy, x.RUN_INFO, "name", "project", "user", ended=True, over=ENDED_RUNS)
 
 
 NODE_POWER = Record(
@@ -102,11 +117,14 @@ CLUSTER_EMISSIONS = Record(
     help="Grams of CO2e that all nodes emit per hour, mean of 5 min.",
 )
 
+RUN_ENERGY_PARTS = _part(x.RUN_ENERGY)
+RUN_EMISSIONS_PARTS = _part(x.RUN_EMISSIONS, "basis")
+RUN_COST_PARTS = _part(x.RUN_COST, "currency")
 RUN_ENERGY = Record(
     level=("run",),
     family=x.RUN_ENERGY.family,
     operation="exact",
-    query=exact(x.RUN_ENERGY, "run"),
+    query=q.total(RUN_ENERGY_PARTS.series, "run"),
     help="Joules of the whole run since its start, all its nodes.",
 )
 RUN_ENERGY_NAMED = Record(
@@ -120,14 +138,14 @@ RUN_EMISSIONS = Record(
     level=("run", "basis"),
     family=x.RUN_EMISSIONS.family,
     operation="exact",
-    query=exact(x.RUN_EMISSIONS, "run", "basis"),
+    query=q.total(RUN_EMISSIONS_PARTS.series, "run", "basis"),
     help="Live grams of CO2e of the whole run since its start.",
 )
 RUN_COST = Record(
     level=("run", "currency"),
     family=x.RUN_COST.family,
     operation="exact",
-    query=exact(x.RUN_COST, "run", "currency"),
+    query=q.total(RUN_COST_PARTS.series, "run", "currency"),
     help="What the electricity of the whole run has cost.",
 )
 RUN_POWER = Record(
@@ -142,7 +160,7 @@ RUN_ENERGY_PER_STEP = Record(
     family=f"{x.RUN_ENERGY.family}_per_step",
     operation="ratio_rate5m",
     query=q.ratio(
-        q.total(RULES.rate(x.RUN_ENERGY), "run"), q.compared(q.highest(RULES.rate(x.RUN_STEPS), "run"), ">", 0)
+        q.over_ledgers(RULES.rate(x.RUN_ENERGY), "run"), q.compared(q.highest(RULES.rate(x.RUN_STEPS), "run"), ">", 0)
     ),
     help="Joules of all nodes per step, mean of 5 min.",
 )
@@ -151,7 +169,8 @@ RUN_ENERGY_PER_TOKEN = Record(
     family=f"{x.RUN_ENERGY.family}_per_token",
     operation="ratio_rate5m",
     query=q.ratio(
-        q.total(RULES.rate(x.RUN_ENERGY), "run"), q.compared(q.total(RULES.rate(x.RUN_TOKENS), "run"), ">", 0)
+        q.over_ledgers(RULES.rate(x.RUN_ENERGY), "run"),
+        q.compared(q.over_ledgers(RULES.rate(x.RUN_TOKENS), "run"), ">", 0),
     ),
     help="Joules of all nodes per token, mean of 5 min.",
 )

@@ -16,8 +16,9 @@ from monitor import metrics as x
 
 UID = "trainwatt-run"
 TOTAL = (
-    "Exact, since the run's start and not only of the time range, on all chosen nodes, as of the last scrape; "
-    "once, however many scrape it"
+    "Exact, since the run's start and not only of the time range, on all chosen nodes that were seen in it (before a "
+    "requeue the run may have been on another: choose a range from its start), as of the last scrape; once, however "
+    "many scrape it"
 )
 WIDTHS_PX = {
     "Name": 140,
@@ -109,8 +110,8 @@ def _course() -> list[Panel]:
         ),
         p.figure(
             "Active time",
-            "Time in which the run was going on; of several nodes the longest. Not included: time between two attempts "
-            "of a run that was requeued.",
+            "Time in which the run was going on; of several nodes the longest, also where it went from one to another "
+            "(Start and end have the whole). Not included: time between two attempts of a run that was requeued.",
             Unit.SECOND,
             p.at_end(q.highest(SCOPE.last_over_time(x.RUN_DURATION), "run"), "{{run}}"),
             span=6,

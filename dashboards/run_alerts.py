@@ -12,7 +12,7 @@ from monitor import metrics as x
 def _idle_but_held() -> Query:
     """Utilisation of held GPUs; where several runs hold one, each of them is told."""
     held = q.highest(RULES.select(x.RUN_DEVICE_INFO), "instance", "run", "device")
-    used = q.highest(RULES.select(x.DEVICE_UTILIZATION, component="gpu"), "instance", "device")
+    used = q.highest(RULES.select(x.DEVICE_UTILIZATION, component=t.GPUS), "instance", "device")
     return q.compared(q.product(held, used), "<", t.IDLE_RATIO)
 
 
@@ -21,11 +21,11 @@ def _stuck() -> Query:
     standing = q.compared(q.highest(RULES.rate(x.RUN_STEPS), "run"), "==", 0)
     has_stepped = q.compared(q.highest(RULES.select(x.RUN_STEPS), "run"), ">", 0)
     alive = q.compared(q.highest(RULES.select(x.RUN_ACTIVE), "run"), "==", 1)
-    gpus = q.total(RULES.rate(x.RUN_ENERGY, component="gpu"), "run")
-    idle = q.total(RULES.rate(x.RUN_IDLE_ENERGY, component="gpu"), "run")
+    gpus = q.over_ledgers(RULES.rate(x.RUN_ENERGY, component=t.GPUS), "run")
+    idle = q.over_ledgers(RULES.rate(x.RUN_IDLE_ENERGY, component=t.GPUS), "run")
     at_rest = q.compared(gpus, "<=", q.times(idle, t.ABOVE_IDLE_RATIO))
     power = rules.RUN_POWER.series
-    for condition in (standing, has_stepped, alive):
+    for condition in (standing, has_stepped, alive, gpus):
         power = q.where(power, condition, "run")
     return q.unless(power, at_rest, "run")
 

@@ -84,7 +84,7 @@ def row() -> list[Panel]:
 def _times() -> Panel:
     start = q.lowest(SCOPE.last_over_time(x.RUN_START), "run")
     end = q.highest(SCOPE.last_over_time(x.RUN_END), "run")
-    going = q.compared(q.highest(SCOPE.last_over_time(x.RUN_ACTIVE), "run"), "==", 1)
+    going = q.compared(q.highest(SCOPE.select(x.RUN_ACTIVE), "run"), "==", 1)  # an old address would say 1 for ever
     expected = q.highest(SCOPE.select(x.RUN_FORECAST_END), "run")
     return p.listing(
         "Start and end",

@@ -49,8 +49,7 @@ class Scope:
 
     def last_over_time(self, metric: Metric, /, *, over: str = "", before: str = "", **match: Match) -> Query:
         """Last value within the range: the total of a run, also of one that ended in it. `before`: so long ago."""
-        offset = f" offset {before}" if before else ""
-        window = f"{self._selector(metric, match)}[{over or self.range}]{offset}"
+        window = self._window(metric, match, over=over, before=before)
         return Query(f"last_over_time({window})", q.labels_of(metric))
 
     def over_time(self, function: str, metric: Metric, /, *, over: str = "", **match: Match) -> Query:
@@ -82,28 +81,32 @@ class Scope:
     def exact_since(self, metric: Metric, /, *by: str, **match: Match) -> Query:
         """Rise of a counter that is never reset over the range, to the last scrape before it and the last within it.
 
-        Unlike `increase()` nothing is extrapolated. The ledger stands for the node, whatever its address; where a
-        count began within the range, it began at 0.
+        Unlike `increase()` nothing is extrapolated. The ledger stands for the node, whatever its address. What is new
+        on a node that was known before began at 0; of a node that was not, because it is new, is scraped only since,
+        or is no longer kept of that time, the rise is from the first scrape that there is.
         """
         _must_count(metric, "exact_since")
         labels = ("ledger", *metric.labels)
         end = q.highest(self._with_ledger(metric, match, over="", before=""), *labels)
         begin = q.highest(self._with_ledger(metric, match, over=LONGEST_SILENCE, before=self.range), *labels)
-        return q.total(q.minus(end, Query(f"({begin.text}) or 0 * {end.text}", end.labels)), *by)
+        known = self.last_over_time(x.LEDGER_INFO, over=LONGEST_SILENCE, before=self.range)
+        first = q.lowest(self._with_ledger(metric, match, over="", before="", function="min"), *labels)
+        text = f"({begin.text}) or (0 * {end.text} and on (ledger) {known.text}) or {first.text}"
+        return q.total(q.minus(end, Query(text, end.labels)), *by)
 
     def described(self, query: Query, info: Metric, *take: str, ended: bool = False, over: str = "") -> Query:
         """The same values with labels of an info metric beside them, matched on every label that both have.
 
-        `ended` also takes the descriptions that are gone by the end of the range. `topk` takes one description where
-        there are several: after a rename within the range, or for a run on many nodes. Raises TypeError for what is no
-        info metric (a product with it would change the values), ValueError when it lacks a label of `take`.
+        `ended` also takes the descriptions that are gone by the end of the range, where there is none now. `topk` takes
+        one description where there are several: for a run on many nodes. Raises TypeError for what is no info metric
+        (a product with it would change the values), ValueError when it lacks a label of `take`.
         """
         if info.type is not Type.INFO:
             raise TypeError(f"{info.series} is a {info.type}: a product with it would change the values")
         q.known(take, q.labels_of(info), info.series)
-        words = self.last_over_time(info, over=over) if ended else self.select(info)
-        on = q.listed(query.labels & words.labels)
-        text = f"({query.text}) * on ({on}) group_left ({', '.join(take)}) topk by ({on}) (1, {words.text})"
+        on = q.listed(query.labels & q.labels_of(info))
+        words = self._newest(info, on, over=over) if ended else self.select(info).text
+        text = f"({query.text}) * on ({on}) group_left ({', '.join(take)}) topk by ({on}) (1, {words})"
         return Query(text, query.labels | set(take))
 
     def label_values(self, metric: Metric, label: str, *chosen: str) -> str:
@@ -113,11 +116,22 @@ class Scope:
         selector = f"{metric.series}{{{bound}}}" if chosen else metric.series
         return f"label_values({selector}, {label})"
 
-    def _with_ledger(self, metric: Metric, match: Mapping[str, Match], *, over: str, before: str) -> Query:
-        values = self.last_over_time(metric, over=over, before=before, **match)
-        ledger = self.last_over_time(x.LEDGER_INFO, over=over, before=before)
-        text = f"{values.text} * on (instance, job) group_left (ledger) topk by (instance, job) (1, {ledger.text})"
-        return Query(text, values.labels | {"ledger"})
+    def _with_ledger(
+        self, metric: Metric, match: Mapping[str, Match], *, over: str, before: str, function: str = "last"
+    ) -> Query:
+        window = self._window(metric, match, over=over, before=before)
+        on = q.listed(q.TARGET_LABELS)
+        ledger = self._newest(x.LEDGER_INFO, on, over=over, before=before)
+        text = f"{function}_over_time({window}) * on ({on}) group_left (ledger) topk by ({on}) (1, {ledger})"
+        return Query(text, q.labels_of(metric) | {"ledger"})
+
+    def _newest(self, info: Metric, on: str, *, over: str, before: str = "") -> str:
+        """Descriptions of the end of the range, and those within it of what has none then: an old name never wins."""
+        now = self._selector(info, {}) + (f" offset {before}" if before else "")
+        return f"{now} or on ({on}) {self.last_over_time(info, over=over, before=before).text}"
+
+    def _window(self, metric: Metric, match: Mapping[str, Match], *, over: str, before: str) -> str:
+        return f"{self._selector(metric, match)}[{over or self.range}]" + (f" offset {before}" if before else "")
 
     def _selector(self, metric: Metric, match: Mapping[str, Match]) -> str:
         labels = q.labels_of(metric)

@@ -21,7 +21,11 @@ CARRIED_S = 3600.0
 """A value is carried for less while a feed is well: some publish half an hour late, day and night."""
 FALLBACK = "1h"
 """A provider that is away for less has cost nothing: figures settle later by what it tells then."""
+MARGINAL_ONLY = ("watttime",)
+"""Providers that tell no average: with none beside them a yearly value is what was asked for."""
 
+GPUS = ("gpu", "module")
+"""Components: a module is the reading where the GPU in it has none."""
 IDLE_RATIO = 0.05
 """Work that computes is resident for more of the time; a desktop or a monitor is not."""
 IDLE = "30m"
@@ -49,3 +53,5 @@ LEDGER_LAG_S = 3.0
 ENDED_RUNS = "30m"
 """How far back run totals look: beyond the 15 min that an ended run stays exported, a restart included, and no further:
 Prometheus reads every sample of the range at each evaluation (0.6 s for 6,000 series every 15 s, on two slow cores)."""
+REQUEUED_RUNS = "6h"
+"""How long what a node used of a run is remembered after it is exported no more: a job that is requeued may wait."""

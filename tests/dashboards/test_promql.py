@@ -41,7 +41,8 @@ def test_a_description_is_matched_on_every_shared_label() -> None:
 
     assert query.text.startswith("(sum by (run) (")
     assert query.text.endswith(
-        f") * on (run) group_left (name) topk by (run) (1, last_over_time(trainwatt_run_info{{{SCOPE}}}[$__range]))"
+        f") * on (run) group_left (name) topk by (run) (1, trainwatt_run_info{{{SCOPE}}} or on (run) "
+        f"last_over_time(trainwatt_run_info{{{SCOPE}}}[$__range]))"
     )
     assert {"run", "name"} == query.labels
 

@@ -26,7 +26,7 @@ def test_names_are_of_the_list(target: Target) -> None:
 def test_ranges_belong_to_functions(target: Target) -> None:
     """A range stands in a function, and a rate, an increase or a last value has one."""
     for use in uses(filled_in(target.expr)):
-        assert use.ranged == (use.function in {"rate", "increase", "last_over_time"})
+        assert use.ranged == (use.function in {"rate", "increase", "last_over_time", "min_over_time"})
 
 
 @pytest.mark.parametrize("expr", ["sum(", "a + ", "rate(a[5m]", "a{b=c}"])

@@ -130,7 +130,13 @@ def test_joules_and_grams_of_runs_are_exact() -> None:
     for rule in RECORDS:
         if rule["record"].endswith(":exact") and rule["record"].startswith(("run:", "run_basis:", "run_currency:")):
             assert re.fullmatch(
-                r"sum by \(run(, \w+)?\) \(max by \(run, ledger[^()]*\) \(last_over_time\(\w+\[30m\]\)\)\)",
+                r"sum by \(run(, \w+)?\) \(run_ledger(_\w+)?:trainwatt_run_\w+:exact\)",
+                rule["expr"],
+            )
+        elif rule["record"].startswith("run_ledger"):
+            assert re.match(
+                r"\(sum by \(run, ledger(, \w+)?\) "
+                r"\(max by \(run, ledger[^()]*\) \(last_over_time\(\w+\[30m\]\)\)\)\) or ",
                 rule["expr"],
             )
 

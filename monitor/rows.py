@@ -168,9 +168,10 @@ def run_settled(snapshot: Snapshot) -> Rows:
 
 
 def run_settled_ratio(snapshot: Snapshot) -> Rows:
-    """One row a run that has been priced again."""
+    """One row a run that has been priced again; of one without joules there is no share."""
     for run_id, settled in snapshot.grid.settled.items():
-        yield (run_id, snapshot.ledger_id), settled.final_ratio
+        if settled.energy_j > 0.0:
+            yield (run_id, snapshot.ledger_id), settled.final_ratio
 
 
 def run_cost(snapshot: Snapshot) -> Rows:

@@ -100,7 +100,8 @@ def market(scrape: Scrape) -> Vector:
 
 def settled_share(scrape: Scrape) -> Vector:
     """Of each run that was priced again."""
-    return {of_ledger(scrape, run=run): one["final_ratio"] for run, one in scrape.grid["settled"].items()}
+    settled = scrape.grid["settled"]
+    return {of_ledger(scrape, run=run): one["final_ratio"] for run, one in settled.items() if one["energy_j"] > 0.0}
 
 
 def last_success(scrape: Scrape) -> Vector:

@@ -129,7 +129,7 @@ class Recorded:
     seen: Seen
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Pairing]]:
     """The daemons, each behind a pairing."""
     folder = tmp_path_factory.mktemp("nodes")
@@ -182,7 +182,7 @@ def stopped(node: Pairing) -> Iterator[None]:
         node.daemon.process.send_signal(signal.SIGCONT)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def recorded(nodes: Sequence[Pairing], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     """Both stores, and what the API said beside each scrape that is in them."""
     folder = tmp_path_factory.mktemp("stores")
@@ -231,7 +231,7 @@ def _recorded(nodes: Sequence[Pairing], scraped: Prometheus, stored: Prometheus)
     return Recorded(scraped, stored, seen)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def scraped(recorded: Recorded) -> Prometheus:
     """The Prometheus."""
     return recorded.scraped

@@ -18,8 +18,8 @@ from monitor.runs.procfs import ProcessFiles, Stat, parse_stat
 
 ROTATION = 12
 """In as many looks every process is read again, whoever it belongs to: a minute at a look each 5 s."""
-_EXAMINED_LOOKS = 2
-"""So often a process is examined: one seen between fork and exec has its parent's environment and name."""
+_YOUNG_LOOKS = 12
+"""So long a process is read at each look for an examination that may never come."""
 
 
 class _Node:
@@ -72,6 +72,8 @@ class Forest:
     def __init__(self, files: ProcessFiles) -> None:
         self._files = files
         self._look = 0
+        self._examined = (0, 0, 0)
+        """The last three looks whose new processes were examined; those at the edges of runs are not."""
         self._assigned = self._assigned_before = 0
         """The looks that `assign` last came after, and the same before the present look."""
         self._nodes: dict[int, _Node] = {}
@@ -174,12 +176,19 @@ class Forest:
             stat = self._files.stat(stat.ppid) if node is None else node.stat
         return tuple(found.values())
 
-    def unassigned(self) -> Iterator[Stat]:
-        """Processes of no run that were first seen, or came to be of none, in this look or the one before."""
-        since = self._look - _EXAMINED_LOOKS
-        for node in self._nodes.values():
-            if node.run is None and node.free > since and not node.stat.is_kernel and not node.stat.has_ended:
-                yield node.stat
+    def unassigned(self) -> Sequence[Stat]:
+        """Processes of no run, to be examined: each in two looks, since it is first seen or came to be of none.
+
+        Twice, for one that is seen between fork and exec has its parent's environment and name.
+        """
+        if self._examined[-1] != self._look:
+            self._examined = (*self._examined[1:], self._look)
+        since = self._examined[0]
+        return [
+            node.stat
+            for node in self._nodes.values()
+            if node.run is None and node.free > since and not node.stat.is_kernel and not node.stat.has_ended
+        ]
 
     def owners(self) -> Mapping[int, str]:
         """Run of each process number that has one, also of those that died before this look or before the last one."""
@@ -236,9 +245,9 @@ class Forest:
 
     def _to_read_again(self, gone: Mapping[int, _Node]) -> Iterator[_Node]:
         """Those that are in no hurry: in rotation; once more before the second examination; orphans."""
-        turn, examined = self._look % ROTATION, self._look - 1
+        turn, since = self._look % ROTATION, max(self._examined[1], self._look - _YOUNG_LOOKS)
         for pid, node in self._nodes.items():
-            is_due = pid % ROTATION == turn or (node.first == examined and not node.stat.is_kernel)
+            is_due = pid % ROTATION == turn or (since < node.first < self._look and not node.stat.is_kernel)
             is_orphan = node.stat.ppid in gone or node.stat.ppid in self._dead[0]
             if (is_due or is_orphan) and pid not in gone:
                 yield node

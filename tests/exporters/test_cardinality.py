@@ -80,6 +80,7 @@ NOT_ON_THE_MOCK = {
     "trainwatt_device_energy_crosscheck_ratio",  # there is one sensor to believe
     "trainwatt_run_end_timestamp_seconds",  # its runs go on for ever
     "trainwatt_run_settled_emissions_grams",  # it has just begun: nothing is priced again yet
+    "trainwatt_run_settled_ratio",
     "trainwatt_run_forecast_energy_joules",  # nor is a hundredth of anything done
     "trainwatt_run_forecast_emissions_grams",
     "trainwatt_run_forecast_end_timestamp_seconds",

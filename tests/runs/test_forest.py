@@ -177,10 +177,11 @@ class World:
     taken: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def look(self) -> None:
-        """One turn: look, assign, take."""
+        """One turn: look, assign, examine, take."""
         self.files.reads.clear()
         self.forest.look()
         self.forest.assign(self.roots, self.alone)
+        self.forest.unassigned()
         for run_id, cpu_s in self.forest.take_cpu_s().items():
             assert cpu_s >= 0
             self.taken[run_id] += cpu_s
@@ -435,6 +436,24 @@ def test_who_is_examined(world: World) -> None:
     world.look()
 
     assert list(world.forest.unassigned()) == []
+
+
+def test_looks_at_edges_of_runs_examine_nobody(world: World) -> None:
+    """However many runs begin and end meanwhile, a new process is examined twice, under its name of then."""
+    machine = world.machine
+    world.look()
+    new = machine.begin(2)
+    for _ in range(5):
+        world.forest.look()
+        world.forest.assign(world.roots, world.alone)
+    machine.change(new, comm="python")
+    for _ in range(2):
+        world.look()
+
+        assert {stat.comm for stat in world.forest.unassigned() if stat.pid == new} == {"python"}
+    world.look()
+
+    assert new not in {stat.pid for stat in world.forest.unassigned()}
 
 
 def test_what_is_read(world: World) -> None:

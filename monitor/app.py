@@ -226,7 +226,7 @@ def _join(threads: Sequence[Thread]) -> None:
 
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    ended = Event()
+    ended = clock.Bell()
     with _ending(ended), running(settings) as loop:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         base = f"http://{settings.listen}"
@@ -243,11 +243,11 @@ def serve(settings: Settings) -> None:
 
 
 @contextmanager
-def _ending(ended: Event) -> Iterator[None]:
+def _ending(ended: clock.Bell) -> Iterator[None]:
     """Have signals end the daemon. Threads that are started within never get one: it would not wake the main thread."""
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) has it
-            signal.signal(number, lambda *_: ended.set())
+            signal.signal(number, lambda *_: ended.ring())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
@@ -314,11 +314,11 @@ def private(directory: Path, settings: Settings) -> bool:
 
     It is when no run was left alive: told to stop, or nobody came for a while. SIGTERM ends it earlier.
     """
-    ended, finished = Event(), Event()
+    ended, finished = clock.Bell(), Event()
 
     def stop() -> bool:
         finished.set()
-        ended.set()
+        ended.ring()
         return True
 
     settings = settings.model_copy(update={"socket": directory / "socket"})
@@ -336,7 +336,7 @@ def private(directory: Path, settings: Settings) -> bool:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         LOG.info("metering for runs of this user on %s", settings.socket)
         alone_s, patience_s = 0.0, NOBODY_CAME_S
-        while not ended.wait(LOOK_EVERY_S):
+        while not ended.wait_until(clock.now().mono_s + LOOK_EVERY_S):
             live = parts.registry.live()
             alone_s = 0.0 if live else alone_s + LOOK_EVERY_S
             patience_s = LINGER_S if parts.registry.runs(clock.now()).runs else patience_s

@@ -25,7 +25,8 @@ def next_deadline_s(after_s: float, period_s: float) -> float:
 class Bell:
     """Wakes the one thread that waits at it; rung beforehand, it does not wait at all.
 
-    A bare lock: the condition variable of a `threading.Event` takes more CPU than many a read.
+    A bare lock: the condition variable of a `threading.Event` takes more CPU than many a read. And a signal handler may
+    ring it at any moment, where setting an event for which its thread is about to wait would wait for ever.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class Bell:
         self._silent.acquire()
 
     def ring(self) -> None:
-        """Wake the thread, now or when it is about to wait. From any thread."""
+        """Wake the thread, now or when it is about to wait. From any thread, and from a signal handler."""
         with contextlib.suppress(RuntimeError):  # it has been rung already
             self._silent.release()
 
@@ -41,8 +42,11 @@ class Bell:
         """Forget that it was rung."""
         self._silent.acquire(blocking=False)
 
-    def wait_until(self, mono_s: float) -> None:
-        """Return at that moment of CLOCK_BOOTTIME, or as soon as it is rung, which is forgotten then."""
+    def wait(self) -> None:
+        """Return as soon as it is rung, which is forgotten then."""
+        self._silent.acquire()
+
+    def wait_until(self, mono_s: float) -> bool:
+        """Return at that moment of CLOCK_BOOTTIME, or as soon as it is rung, which is forgotten then: True."""
         left_s = mono_s - time.clock_gettime(time.CLOCK_BOOTTIME)
-        if left_s > 0.0:
-            self._silent.acquire(timeout=left_s)
+        return left_s > 0.0 and self._silent.acquire(timeout=left_s)

@@ -40,11 +40,11 @@ def record(file: Path, seconds: float, force: bool, config: Path | None, **flags
         sources=tuple(source.name for source in sources),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: recorder.stopped.set())
+        signal.signal(number, lambda *_: recorder.stopped.ring())
     stop = threading.Event()
     supervisors = [Supervisor(Recorded(source, recorder, now=clock.now), now=clock.now) for source in sources]
     threads = [supervisor.start(stop) for supervisor in supervisors]
-    recorder.stopped.wait(seconds)
+    recorder.stopped.wait_until(start.mono_s + seconds)
     stop.set()
     for supervisor in supervisors:
         supervisor.wake()

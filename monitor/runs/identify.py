@@ -124,7 +124,7 @@ class Identifier:
         # Its number may have become another's meanwhile: then all of this is the other's.
         if uid is None or root is None or self._evidence.start_ticks(own.pid) != own.start_ticks:
             return None
-        if uid == 0 and own.comm.startswith(slurm.STEPD):
+        if uid == 0 and (own.comm.startswith(slurm.STEPD) or slurm.is_script(environment or {})):
             return None
         job = self._job(place, above, environment or {})
         if job is not None and job.proven:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from monitor.core.model import Instant, Processes
+from monitor.runs import slurm
 from monitor.runs.cgroupfs import Directories
 from monitor.runs.forest import Forest
 from monitor.runs.found import MOST_FOUND_PROCESSES, Found, Tracked
@@ -27,6 +28,8 @@ class Scan:
         self._ticks_per_s = ticks_per_s
         self._known: dict[Mark, Identity] = {}
         """Of the live runs."""
+        self._unstarted: frozenset[int] = frozenset()
+        """Children of slurmstepd that had its name and environment when they were asked: they are asked again."""
         self._has_looked = False
 
     def find(
@@ -40,8 +43,11 @@ class Scan:
         # What the daemon before this one found has its processes, but here nobody knows yet by what, nor its cgroup.
         kept = {} if self._has_looked else {process: one for one in tracked for process in one.members}
         self._has_looked = True
-        for line in self._candidates(forest, on_gpus | {process.pid for process in kept}):
+        again, self._unstarted = self._unstarted, frozenset()
+        for line in self._candidates(forest, on_gpus | again | {process.pid for process in kept}):
             own = line[0]
+            if own.comm.startswith(slurm.STEPD):
+                self._unstarted |= {own.pid}
             identity = self._identifier.identify(line)
             if identity is None:
                 continue
@@ -75,8 +81,8 @@ class Scan:
         return own
 
     @staticmethod
-    def _candidates(forest: Forest, on_gpus: set[int]) -> Iterator[tuple[Stat, ...]]:
-        for pid in sorted(on_gpus | {stat.pid for stat in forest.unassigned()}):
+    def _candidates(forest: Forest, asked: set[int]) -> Iterator[tuple[Stat, ...]]:
+        for pid in sorted(asked | {stat.pid for stat in forest.unassigned()}):
             line = forest.line(pid)
             if line and not line[0].has_ended:
                 yield line

@@ -51,6 +51,14 @@ def _lines(path: Path, left: list[int]) -> Iterator[str]:
             yield from _lines(path.parent / include[1], left)
 
 
+def is_script(environment: Mapping[str, str]) -> bool:
+    """Whether Slurm runs a prolog or an epilog in this environment, which names the job as the job's own does.
+
+    SLURM_SCRIPT_CONTEXT: `prolog_slurmd`, `epilog_slurmd` (Slurm's Prolog and Epilog Guide).
+    """
+    return environment.get("SLURM_SCRIPT_CONTEXT", "").startswith(("prolog", "epilog"))
+
+
 def job_of_stepd(command_line: bytes) -> str:
     """The job's number from the title of a slurmstepd, `slurmstepd: [42.batch]`; "" where it tells none.
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from threading import Event, Lock
+from threading import Lock
 from typing import Annotated, Any, TextIO, TypeVar
 
 from pydantic import Field
@@ -123,8 +123,8 @@ class Recorder:
         self.readings = 0
         self.problem = ""
         """Why it writes no more; "" while it does."""
-        self.stopped = Event()
-        """Set when it can write no more."""
+        self.stopped = clock.Bell()
+        """Rung when it can write no more."""
         self._file = file
         self._lock = Lock()
         self._devices: dict[str, Device] = {}
@@ -191,7 +191,7 @@ class Recorder:
         )
 
     def _write(self, line: Header | Turn) -> None:
-        if self.stopped.is_set():
+        if self._file.closed:
             return
         try:
             self._file.write(json.dumps(_plain(line), separators=(",", ":")) + "\n")
@@ -201,7 +201,7 @@ class Recorder:
 
     def _give_up(self, problem: str) -> None:
         self.problem = problem
-        self.stopped.set()
+        self.stopped.ring()
         with contextlib.suppress(OSError):  # what is left in the buffer may not fit either
             self._file.close()
 

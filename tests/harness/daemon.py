@@ -122,4 +122,9 @@ def daemon(
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise AssertionError(f"the daemon did not end:\n{served.log}") from None

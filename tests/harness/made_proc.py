@@ -76,13 +76,19 @@ class MadeNode:
         files = self.root / "proc" / str(pid)
         files.mkdir()
         (files / "cgroup").write_text(f"0::{cgroup}\n")
-        (files / "environ").write_bytes(b"".join(f"{name}={text}\0".encode() for name, text in (env or {}).items()))
-        (files / "cmdline").write_bytes(comm.encode() + b"\0")
+        self._write_image(made, env or {})
         ids = "\t".join([str(uid)] * 4)
         (files / "status").write_text(f"Name:\t{comm}\nUid:\t{ids}\nNSpid:\t{pid}\nCpus_allowed:\tff\n")
         (files / "statm").write_text("100 10 5 0 0 0 0\n")
         self._write(made)
         return Process(pid, start_ticks)
+
+    def execute(self, pid: int, *, comm: str = "python", env: Mapping[str, str] | None = None) -> None:
+        """A process becomes another program, as execve(2) has it."""
+        made = self.processes[pid]
+        made.comm = comm
+        self._write_image(made, env or {})
+        self._write(made)
 
     def end(self, pid: int) -> None:
         """A process has gone, its parent has its times, and init its children; the daemon is told, as by a pidfd."""
@@ -119,6 +125,11 @@ class MadeNode:
         """The driver lists these."""
         there = tuple(DeviceProcess(pid=pid) for pid in pids)
         self.looks[device_id] = Processes(device_id=device_id, at=self.now(), processes=there)
+
+    def _write_image(self, made: Made, env: Mapping[str, str]) -> None:
+        files = self.root / "proc" / str(made.pid)
+        (files / "environ").write_bytes(b"".join(f"{name}={text}\0".encode() for name, text in env.items()))
+        (files / "cmdline").write_bytes(made.comm.encode() + b"\0")
 
     def _write(self, made: Made) -> None:
         after = [

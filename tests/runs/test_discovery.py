@@ -334,3 +334,28 @@ def test_the_first_processes_of_a_job_that_was_looked_at_before_count_at_once(no
     prolog(node, "42")
     node.look()
     with_job(node)
+
+
+def test_a_job_seen_before_its_task_is_started_gets_its_name(node: MadeNode) -> None:
+    """Between fork and exec the child of slurmstepd is the user's already, with slurmstepd's name and environment."""
+    node.group(JOB, 0.0)
+    node.begin(70, comm="slurmstepd", uid=0, cgroup=STEPS)
+    node.begin(71, 70, comm="slurmstepd", cgroup=f"{JOB}/step_batch/user/task_0")
+    node.work({71: 1.0}, groups=[JOB])
+
+    assert cpu_s(node.look()) == {RUN: 1.0}
+    node.execute(71, comm="bash", env=ENV | {"SLURM_JOB_NAME": "fine tuning", "SLURM_JOB_ACCOUNT": "physics"})
+    node.look()
+    told = node.runs()[RUN]
+
+    assert ("fine tuning", "physics") == (told.name, told.project)
+
+
+def test_a_prolog_is_no_part_of_the_job(node: MadeNode) -> None:
+    """It has the job's number in its environment, and is root's: the job is another user's."""
+    node.begin(80, comm="trainwatt-slurm", uid=0, env=ENV | {"SLURM_SCRIPT_CONTEXT": "prolog_slurmd"})
+    node.look()
+
+    assert node.runs() == {}
+    node.end(80)
+    with_job(node)

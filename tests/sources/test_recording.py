@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor import clock
 from monitor.core.model import (
     Component,
     Device,
@@ -415,7 +416,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_sources() -> None:
         said = Recorded(source, recorder, now=now).read()
 
     assert 2 == len(said.readings)
-    assert recorder.stopped.is_set()
+    assert recorder.stopped.wait_until(clock.now().mono_s + 10.0)
     assert "No space left" in recorder.problem
 
 

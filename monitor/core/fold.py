@@ -159,7 +159,7 @@ class _Turn:
             for entry in self.devices.values()
             if entry.device.component is Component.MODULE and self._measures(entry, reading.at)
         ]
-        return replace(reading, device=replace(device, within=parts[0])) if parts else reading
+        return reading._replace(device=replace(device, within=parts[0])) if parts else reading
 
     def _measures(self, entry: DeviceTotals, at: Instant) -> bool:
         """Whether it is a part whose joules are known now, or will be."""

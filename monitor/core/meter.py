@@ -6,7 +6,6 @@ counter returns -> what it counted, less what was integrated; an excess is withh
 counter frozen  -> it shows one value while the power sensor sees a load: taken as away
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from monitor.core.energy import UNMEASURED, EnergyDelta, How, between
@@ -86,7 +85,7 @@ def _by_counter(meter: Meter, now: Reading) -> Metered:
         return Metered(meter=still, delta=delta, unmeasured_s=0.0)
     # It has stopped: book what was drawn since it stood still, and go on by integration.
     seen = EnergyDelta(device=now.device, start=since.at, end=now.at, energy_j=still_j, how=How.INTEGRATED)
-    away = Meter(last=replace(now, energy_j=None), counted=since, bridged_j=still_j, withheld_j=meter.withheld_j)
+    away = Meter(last=now._replace(energy_j=None), counted=since, bridged_j=still_j, withheld_j=meter.withheld_j)
     return Metered(meter=away, delta=seen, unmeasured_s=0.0)
 
 
@@ -107,7 +106,7 @@ def _counter_returns(meter: Meter, counted: Reading, now: Reading) -> Metered:
     well = Meter(last=now, counted=now, withheld_j=meter.withheld_j, still_since=now)
     if told.unmeasured_s > 0.0 or told.energy_j < RESUMED_RATIO * meter.bridged_j:
         # It cannot vouch for the outage: what was integrated stands, and the count goes on from here.
-        last_interval = between(meter.last, replace(now, energy_j=None))
+        last_interval = between(meter.last, now._replace(energy_j=None))
         return Metered(
             meter=well,
             delta=last_interval,
@@ -123,7 +122,7 @@ def _counter_returns(meter: Meter, counted: Reading, now: Reading) -> Metered:
 
 
 def _power_only(reading: Reading) -> Reading:
-    return replace(reading, energy_j=None) if reading.energy_j is not None else reading
+    return reading._replace(energy_j=None) if reading.energy_j is not None else reading
 
 
 def _withhold(metered: Metered) -> Metered:

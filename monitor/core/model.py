@@ -12,8 +12,7 @@ def _nothing() -> Mapping[Any, Any]:
     return MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(NamedTuple):
     """One moment on both clocks: intervals are timed by the first, slots and reports by the second."""
 
     mono_s: float
@@ -108,8 +107,7 @@ class Telemetry:
     """(reason, seconds in which it was slowed down since its driver was loaded), sorted by reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(NamedTuple):
     """What one device said at one moment. None = the device does not offer it; a failed read raises."""
 
     device: Device
@@ -126,8 +124,7 @@ class Reading:
     telemetry: Telemetry | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadFailure:
+class ReadFailure(NamedTuple):
     """One device could not be read at one moment. A record, so that it can never become a number."""
 
     device_id: str
@@ -195,8 +192,7 @@ class Usage:
     """What whoever looks must know to go on from here after a restart: its own words, read by nobody else."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readout:
+class Readout(NamedTuple):
     """Everything one source said in one turn."""
 
     readings: tuple[Reading, ...] = ()
@@ -209,8 +205,7 @@ class Readout:
     """What is not as it should be and lasts: shown and told like failures, but counted with none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceHealth:
+class SourceHealth(NamedTuple):
     """How one source fares; made by its supervisor, shown as `source_*`."""
 
     source: str
@@ -313,8 +308,7 @@ class LedgerState(StrEnum):
     """Nowhere: it ends with the daemon."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerHealth:
+class LedgerHealth(NamedTuple):
     """How the ledger fares; shown as `ledger_*`."""
 
     state: LedgerState = LedgerState.MEMORY
@@ -472,5 +466,5 @@ class Sample:
     """Of every zone of the node and both signals, each in order of preference."""
     grid: GridState = GridState()
     sources: tuple[SourceHealth, ...] = ()
-    ledger: LedgerHealth = LedgerHealth()
+    ledger: LedgerHealth = field(default_factory=LedgerHealth)
     late_ticks: int = 0

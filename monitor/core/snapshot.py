@@ -62,8 +62,11 @@ class Interval(NamedTuple):
     """Seconds of the interval that a sensor saw."""
 
 
+_EMPTY: Mapping[Any, Any] = MappingProxyType({})
+
+
 def _empty() -> Mapping[Any, Any]:
-    return MappingProxyType({})
+    return _EMPTY
 
 
 _NONE: Mapping[Any, Any] = MappingProxyType({})
@@ -153,16 +156,15 @@ class Extras(NamedTuple):
     water_l: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunTotals:
+class RunTotals(NamedTuple):
     """One run on this node: joules and live grams since its start."""
 
     run: Run
     energy_j: Mapping[RunEnergyKey, float]
     emissions_g: Mapping[EmissionsKey, float]
-    phase_j: Mapping[str, float] = field(default_factory=_empty)
+    phase_j: Mapping[str, float] = _EMPTY
     """By phase, for a run that tells its phases."""
-    idle_j: Mapping[Component, float] = field(default_factory=_empty)
+    idle_j: Mapping[Component, float] = _EMPTY
     """Part of its joules that its devices would have used idle; a component whose idle power is unknown is absent."""
     unpriced_j: float = 0.0
     recovered_j: float = 0.0
@@ -171,7 +173,7 @@ class RunTotals:
     """Device-seconds that it held, as far as they are accounted for."""
     measured_s: float = 0.0
     """Part of them that a sensor saw."""
-    extras: Extras = field(default_factory=Extras)
+    extras: Extras = Extras()
     power_w: float | None = None
     duration_s: float = 0.0
     """Active time, all stretches together."""

@@ -10,13 +10,13 @@ import logging
 import os
 import secrets
 import sqlite3
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
 
+from monitor import clock
 from monitor.core.model import Instant, LedgerHealth, LedgerState
 from monitor.core.ports import History, Now
 from monitor.core.snapshot import Policy, RunTotals, Snapshot
@@ -99,8 +99,8 @@ class Ledger:
         self._closed = False
         self._publish: Publish | None = None
         self._thread: Thread | None = None
-        self._offered = Event()
-        self._urgent = Event()
+        self._offered = clock.Bell()
+        self._urgent = clock.Bell()
         self._stop = False
 
     # -- for the loop and everybody else -----------------------------------------------------------------------------
@@ -109,8 +109,8 @@ class Ledger:
         """Take a snapshot and what its turn booked; commit within a second, or now. Never blocks, never raises."""
         self._offers.add(snapshot)
         if at_once:
-            self._urgent.set()
-        self._offered.set()
+            self._urgent.ring()
+        self._offered.ring()
 
     def health(self, at: Instant) -> LedgerHealth:
         """How it fares now."""
@@ -126,8 +126,8 @@ class Ledger:
         drop them. FailureError for a run that is alive, and when it cannot be done now.
         """
         done = self._wishes.add(run_id, () if user is None else self._names_of(user), keep)
-        self._urgent.set()
-        self._offered.set()
+        self._urgent.ring()
+        self._offered.ring()
         if self._closed:
             self._wishes.refuse()
         return done
@@ -145,19 +145,19 @@ class Ledger:
         begun_s = -COMMITS_APART_S
         while True:
             self._offered.wait()
-            self._urgent.wait(max(0.0, begun_s + pause_s - time.monotonic()))
-            # Cleared before anything is taken: whoever sets them afterwards is heard.
+            self._urgent.wait_until(begun_s + pause_s)
+            # Cleared before anything is taken: whoever rings them afterwards is heard.
             self._offered.clear()
             self._urgent.clear()
             if self._stop:
                 return
-            begun_s = time.monotonic()
+            begun_s = clock.now().mono_s
             if self.commit():
                 pause_s = COMMITS_APART_S
                 self.tend()
             else:
                 pause_s = min(2 * pause_s, LONGEST_BACK_OFF_S)
-                self._offered.set()
+                self._offered.ring()
 
     def commit(self) -> bool:
         """Commit what was offered, publish it, then forget what shall be; False when it cannot be written now."""
@@ -232,8 +232,8 @@ class Ledger:
     def close(self) -> None:
         """Commit what is left, empty the log, let the directory go. Safe to call twice; never raises."""
         self._stop = True
-        self._urgent.set()
-        self._offered.set()
+        self._urgent.ring()
+        self._offered.ring()
         if self._thread is not None:
             self._thread.join(LAST_COMMIT_WITHIN_S)
         if not self._writing.acquire(timeout=LAST_COMMIT_WITHIN_S):

@@ -45,7 +45,7 @@ def in_currency(totals: Sequence[RunTotals], text: str, currency: str) -> list[R
     """
     if json.loads(text).get("currency", currency) == currency:
         return list(totals)
-    return [replace(one, extras=one.extras._replace(cost=0.0)) for one in totals]
+    return [one._replace(extras=one.extras._replace(cost=0.0)) for one in totals]
 
 
 class NodeTables:

@@ -86,6 +86,6 @@ def _runs(db: sqlite3.Connection, now: Instant, boot_id: str, shown: runs.Shown)
     ).fetchall()
     found = []
     for boot, run, shape, numbers in live + ended[::-1]:
-        one = replace(runs.totals_of(run, shape, numbers, shown), power_w=None)
+        one = runs.totals_of(run, shape, numbers, shown)._replace(power_w=None)
         found.append(one if boot == boot_id else runs.on_this_boot(one, now))
     return sorted(found, key=lambda one: (one.run.start.wall_s, one.run.id))

@@ -140,7 +140,7 @@ def on_this_boot(totals: RunTotals, now: Instant) -> RunTotals:
         spells=tuple(_moved(spell, shift_s) for spell in run.spells),
         phases=tuple(replace(phase, since_mono_s=phase.since_mono_s + shift_s) for phase in run.phases),
     )
-    return replace(totals, run=moved)
+    return totals._replace(run=moved)
 
 
 def _moved(spell: Hold, shift_s: float) -> Hold:

@@ -1,7 +1,6 @@
 """Several ways to the same joules, best first, as one source: the first that opens is read, never two at once."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from monitor.core.model import Instant, ReadFailure, Readout
 from monitor.core.ports import Now, Source
@@ -58,7 +57,7 @@ class FirstThatWorks:
         self._failures = []
         self._told_at = self._now()
         self._told_of |= {reading.device.id for reading in readout.readings}
-        return replace(readout, failures=failures, notes=notes)
+        return readout._replace(failures=failures, notes=notes)
 
     def close(self) -> None:
         """Close the member in use."""

@@ -32,7 +32,7 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -223,8 +223,7 @@ class Checked:
         _require(isinstance(reading.power_signal, PowerSignal), "power_signal: expected a PowerSignal")
         wraps_at_j = _optional("wraps_at_j", reading.wraps_at_j)
         _require(wraps_at_j is None or wraps_at_j > 0.0, "wraps_at_j: expected more than 0")
-        return replace(
-            reading,
+        return reading._replace(
             device=device,
             at=Instant(mono_s, wall_s),
             energy_j=_optional("energy_j", reading.energy_j),

@@ -177,7 +177,7 @@ class Recorder:
         return {"t_s": at.mono_s - self._zero_s, "wall_s": at.wall_s}
 
     def _reading(self, reading: Reading) -> RecordedReading:
-        said: dict[str, Any] = {field.name: getattr(reading, field.name) for field in fields(reading)}
+        said: dict[str, Any] = reading._asdict()
         del said["at"]
         return RecordedReading(**said | {"device": reading.device.id} | self._when(reading.at))
 

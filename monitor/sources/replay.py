@@ -119,7 +119,7 @@ class Replay:
 
     def _moved(self, event: E) -> E:
         at = event.at
-        return replace(event, at=Instant(self._begin.mono_s + at.mono_s, self._begin.wall_s + at.wall_s))
+        return event._replace(at=Instant(self._begin.mono_s + at.mono_s, self._begin.wall_s + at.wall_s))
 
 
 def replay(file: Path, *, now: Now) -> list[Replay]:

@@ -13,7 +13,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 
@@ -132,6 +131,8 @@ class Supervisor:
         self._wake.ring()
 
     def _take_orders(self) -> tuple[Instant | None, list[Future[Instant | None]], list[Future[None]]]:
+        if self._until is None and not self._waiting and not self._edges:
+            return None, [], []  # whoever orders something now rings afterwards
         with self._orders:
             if self._until is not None and self._until.mono_s <= self._now().mono_s:
                 self._until = None
@@ -213,7 +214,7 @@ class Supervisor:
         if lasts_s <= HANGS_AFTER_S:
             return readouts, self._taken
         problem = f"a call into the driver has not returned for {lasts_s:.0f} s; if it never does, restart trainwatt"
-        return readouts, replace(self._taken, up=False, problem=problem)
+        return readouts, self._taken._replace(up=False, problem=problem)
 
     def _say(self, readout: Readout, health: SourceHealth) -> None:
         self._health = health
@@ -227,7 +228,8 @@ class Supervisor:
             if stop.is_set():
                 break
             due_s = self.tick()
-            self.tried.set()
+            if not self.tried.is_set():
+                self.tried.set()
             self._wake.wait_until(due_s)
         self._close()
 

@@ -67,7 +67,7 @@ class Node:
 
     def end(self, run_id: str) -> None:
         """End it; it is no longer shown at the next turn but one."""
-        self.runs[run_id] = replace(self.runs[run_id], run=replace(self.runs[run_id].run, end=self.now()))
+        self.runs[run_id] = self.runs[run_id]._replace(run=replace(self.runs[run_id].run, end=self.now()))
 
     def turn(self, span_s: float) -> Snapshot:
         """One more span of time."""
@@ -162,8 +162,7 @@ def _device(device_id: str) -> Device:
 def _more(totals: RunTotals, energy_j: float, at_s: float) -> RunTotals:
     key = (Component.GPU, Method.COUNTER, ShareKind.WHOLE)
     energy_j += totals.energy_j.get(key, 0.0)
-    return replace(
-        totals,
+    return totals._replace(
         energy_j={key: energy_j},
         emissions_g={(Method.COUNTER, Basis.LIFECYCLE, Quality.STATIC): energy_j / 9e3},
         held_s=8 * at_s,

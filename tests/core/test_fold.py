@@ -166,7 +166,7 @@ def test_a_step_of_the_wall_clock_changes_no_joule(samples: list[Sample], steps_
         replace(
             sample,
             at=stepped(sample.at, step_s),
-            readings=tuple(replace(reading, at=stepped(reading.at, step_s)) for reading in sample.readings),
+            readings=tuple(reading._replace(at=stepped(reading.at, step_s)) for reading in sample.readings),
         )
         for sample, step_s in zip(samples, steps_s, strict=False)
     ]

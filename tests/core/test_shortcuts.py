@@ -48,10 +48,9 @@ def test_a_run_that_goes_on_keeps_everything_but_watts_and_time() -> None:
     )
     after = going_on(before, power_w=10.0, duration_s=11.0)
 
-    assert after == replace(before, power_w=10.0, duration_s=11.0)
-    for field in fields(RunTotals):
-        changes = field.name in {"power_w", "duration_s"}
-        assert changes or getattr(after, field.name) is getattr(before, field.name)
+    assert after == before._replace(power_w=10.0, duration_s=11.0)
+    for name in RunTotals._fields:
+        assert name in {"power_w", "duration_s"} or getattr(after, name) is getattr(before, name)
 
 
 def test_a_turn_makes_or_keeps_every_field() -> None:

@@ -117,9 +117,9 @@ class Warm:
         idle_w = IDLE_AND_PEAK_W[reading.device.component][0]
         since_s = at.mono_s - self._began.mono_s
         if since_s > LEAD_S:
-            return replace(reading, energy_j=(reading.energy_j or 0.0) + idle_w * LEAD_S)
+            return reading._replace(energy_j=(reading.energy_j or 0.0) + idle_w * LEAD_S)
         telemetry = reading.telemetry and replace(reading.telemetry, utilization_ratio=0.0, memory_used_bytes=0)
-        return replace(reading, at=at, energy_j=idle_w * since_s, power_w=idle_w, telemetry=telemetry)
+        return reading._replace(at=at, energy_j=idle_w * since_s, power_w=idle_w, telemetry=telemetry)
 
 
 def _on(reading: Reading) -> Processes:

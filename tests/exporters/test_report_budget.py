@@ -24,7 +24,7 @@ USED_KWH = 12_340.0 / 3.6e6
 def bounded(policy: Policy | None = None, entry: RunTotals | None = None, **tags: str) -> dict[str, Any]:
     """The report of a run of 12.34 kJ and 1.2 g with these tags, on a node of this policy."""
     of = entry or totals(demo())
-    of = replace(of, run=replace(of.run, tags=tuple(sorted(tags.items()))))
+    of = of._replace(run=replace(of.run, tags=tuple(sorted(tags.items()))))
     known = snapshot(of)
     return document(of, replace(known, policy=policy) if policy else known)
 

@@ -122,7 +122,7 @@ def served(*, history: Remembered | None, everything: bool = True, published: Sn
 @pytest.fixture(scope="module")
 def api() -> Iterator[str]:
     """One with a ledger that knows one run more."""
-    with served(history=Remembered(OLD, replace(LIVE, duration_s=0.0))) as url:
+    with served(history=Remembered(OLD, LIVE._replace(duration_s=0.0))) as url:
         yield url
 
 
@@ -223,7 +223,7 @@ def test_devices_and_grid_are_those_of_the_snapshot(api: str) -> None:
 def test_the_snapshot_tells_the_ledger_and_what_is_new_of_runs() -> None:
     """State, lag and problem of the ledger; what was dropped and altered; tags, phases, progress, coverage of runs."""
     health = LedgerHealth(state=LedgerState.FILE, lag_s=4.5, write_failures=2, problem="disk full; make room")
-    entry = replace(LIVE, phase_j={"train": 9.0}, recovered_j=5.0, measured_s=61.2)
+    entry = LIVE._replace(phase_j={"train": 9.0}, recovered_j=5.0, measured_s=61.2)
     published = replace(snapshot(entry), ledger=health, runs_dropped=3, names_altered=4, resumed_at=moment(1.0))
     with served(history=None, published=published) as url:
         whole = get(f"{url}/api/v1/snapshot")[1]
@@ -250,7 +250,7 @@ def test_the_snapshot_tells_who_shares_what() -> None:
     )
     working = Processes(device_id=GPU, at=moment(9.0), processes=(DeviceProcess(pid=7, slice_id="MIG-2"),))
     gpu = gpu._replace(pending_j=9.0, idle=Idle(power_w=61.5), looks=looks, processes=working)
-    entry = replace(LIVE, run=replace(LIVE.run, slices=frozenset({"MIG-2"})), idle_j={Component.GPU: 3.0})
+    entry = LIVE._replace(run=replace(LIVE.run, slices=frozenset({"MIG-2"})), idle_j={Component.GPU: 3.0})
     project = ProjectTotals(
         energy_j={(Component.GPU, Method.COUNTER): 5.0},
         emissions_g={(Method.COUNTER, Basis.LIFECYCLE, Quality.STATIC): 0.5},

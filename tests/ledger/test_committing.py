@@ -212,7 +212,7 @@ def test_a_restart_before_the_first_turn_forgets_nothing(tmp_path: Path) -> None
     again = count.open(tmp_path)
     again.close()
 
-    assert {"r1": replace(before.runs["r1"], power_w=None)} == again.first.runs
+    assert {"r1": before.runs["r1"]._replace(power_w=None)} == again.first.runs
 
 
 def test_a_first_commit_that_fails_keeps_the_overhead_of_the_downtime(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def keep_waiting(count: Count, ledger: Ledger, turns: int) -> Snapshot:
                 start=Instant(at.mono_s - 5.0, at.wall_s - 5.0), end=at, cpu_s=0.7, runs=used, mark=f"m{number}"
             )
             usages = (*usages, replace(span, cpu_capacity_s=10.1, memory_bytes=2**41))[-2:]
-        runs = {run_id: replace(one, idle_j={Component.GPU: number / 3}) for run_id, one in count.snapshot.runs.items()}
+        runs = {run_id: one._replace(idle_j={Component.GPU: number / 3}) for run_id, one in count.snapshot.runs.items()}
         project = ProjectTotals(
             energy_j={(Component.GPU, Method.COUNTER): number / 7},
             emissions_g={(Method.COUNTER, Basis.DIRECT, Quality.STATIC): number / 9},
@@ -129,7 +129,7 @@ def test_the_count_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert before.node_energy_j == after.node_energy_j
     assert before.node_emissions_g == after.node_emissions_g
     assert before.node_unpriced_j == after.node_unpriced_j
-    assert {run_id: replace(totals, power_w=None) for run_id, totals in before.runs.items()} == after.runs
+    assert {run_id: totals._replace(power_w=None) for run_id, totals in before.runs.items()} == after.runs
     for device_id, entry in before.devices.items():
         restored = after.devices[device_id]
         momentary = DeviceTotals(device=entry.device, energy_j={}, last_at=entry.last_at)
@@ -211,7 +211,7 @@ def test_a_counter_that_outlives_us_keeps_its_baseline(tmp_path: Path) -> None:
     assert known._replace(last=None, counted=None, still_since=None) == kept._replace(
         last=None, counted=None, still_since=None
     )
-    assert replace(known.last, telemetry=None) == kept.last
+    assert known.last._replace(telemetry=None) == kept.last
     assert kept.last is kept.counted
     assert Meter() == lost.meter
     assert before.devices["GPU-b"].last_at == lost.last_at
@@ -327,7 +327,7 @@ def test_an_amount_in_another_currency_is_not_taken_over(tmp_path: Path, currenc
     count.begin("r1")
     count.keep(ledger, 2)
     sums = Extras(marginal_g=1.0, embodied_g=2.0, market_g=3.0, cost=5.0, water_l=4.0)
-    count.snapshot = replace(count.snapshot, runs={"r1": replace(count.snapshot.runs["r1"], extras=sums)})
+    count.snapshot = replace(count.snapshot, runs={"r1": count.snapshot.runs["r1"]._replace(extras=sums)})
     count.keep(ledger)
     ledger.close()
     ledger = count.open(tmp_path, policy=replace(POLICY, currency=currency))
@@ -348,7 +348,7 @@ def test_a_checkpoint_that_names_no_currency_keeps_its_amounts(tmp_path: Path) -
     count.begin("r1")
     count.keep(ledger, 2)
     run = count.snapshot.runs["r1"]
-    count.snapshot = replace(count.snapshot, runs={"r1": replace(run, extras=Extras(cost=5.0))})
+    count.snapshot = replace(count.snapshot, runs={"r1": run._replace(extras=Extras(cost=5.0))})
     count.keep(ledger)
     ledger.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db, db:

@@ -199,7 +199,7 @@ def checked(said: object, period_s: object = 1.0) -> Checked:
 
 def test_a_good_reading_passes_unchanged() -> None:
     """What fits is handed on as it is."""
-    whole = replace(GOOD, wraps_at_j=10.0, power_w=0.0, telemetry=Telemetry(temperature_c=-5.0, utilization_ratio=1.0))
+    whole = GOOD._replace(wraps_at_j=10.0, power_w=0.0, telemetry=Telemetry(temperature_c=-5.0, utilization_ratio=1.0))
     failure = ReadFailure(device_id="accel-1", at=NOW, reason="lost", message="gone", baseline_lost=True)
 
     assert (
@@ -209,25 +209,25 @@ def test_a_good_reading_passes_unchanged() -> None:
 
 
 def _device(**changes: Any) -> Reading:
-    return replace(GOOD, device=replace(CARD, **changes))
+    return GOOD._replace(device=replace(CARD, **changes))
 
 
 @pytest.mark.parametrize(
     ("reading", "says"),
     [
-        (replace(GOOD, energy_j=math.nan), "energy_j"),
-        (replace(GOOD, energy_j=math.inf), "energy_j"),
-        (replace(GOOD, energy_j=-1.0), "energy_j"),
-        (replace(GOOD, energy_j="5"), "energy_j"),  # type: ignore[arg-type]
-        (replace(GOOD, energy_j=True), "energy_j"),
-        (replace(GOOD, energy_j=10**400), "too large"),
-        (replace(GOOD, wraps_at_j=0.0), "wraps_at_j"),
-        (replace(GOOD, power_w=-3.0), "power_w"),
-        (replace(GOOD, power_w=math.nan), "power_w"),
-        (replace(GOOD, power_signal="often"), "power_signal"),  # type: ignore[arg-type]
-        (replace(GOOD, at=Instant(1.79e9, 1.79e9)), "context.now()"),
-        (replace(GOOD, at=Instant(math.nan, 1.79e9)), "at"),
-        (replace(GOOD, at=1000.0), "at"),  # type: ignore[arg-type]
+        (GOOD._replace(energy_j=math.nan), "energy_j"),
+        (GOOD._replace(energy_j=math.inf), "energy_j"),
+        (GOOD._replace(energy_j=-1.0), "energy_j"),
+        (GOOD._replace(energy_j="5"), "energy_j"),  # type: ignore[arg-type]
+        (GOOD._replace(energy_j=True), "energy_j"),
+        (GOOD._replace(energy_j=10**400), "too large"),
+        (GOOD._replace(wraps_at_j=0.0), "wraps_at_j"),
+        (GOOD._replace(power_w=-3.0), "power_w"),
+        (GOOD._replace(power_w=math.nan), "power_w"),
+        (GOOD._replace(power_signal="often"), "power_signal"),  # type: ignore[arg-type]
+        (GOOD._replace(at=Instant(1.79e9, 1.79e9)), "context.now()"),
+        (GOOD._replace(at=Instant(math.nan, 1.79e9)), "at"),
+        (GOOD._replace(at=1000.0), "at"),  # type: ignore[arg-type]
         (_device(max_power_w=0.0), "max_power_w"),
         (_device(max_power_w=math.inf), "max_power_w"),
         (_device(calibration_ratio=math.nan), "calibration_ratio"),
@@ -243,7 +243,7 @@ def _device(**changes: Any) -> Reading:
 )
 def test_a_bad_reading_is_a_failure(reading: Any, says: str) -> None:
     """A number, instant or device that cannot be is a failure `invalid`; the other devices are read."""
-    other = replace(GOOD, device=replace(CARD, id="accel-1"))
+    other = GOOD._replace(device=replace(CARD, id="accel-1"))
     said = checked(Readout(readings=(reading, other))).read()
 
     assert (other,) == said.readings
@@ -255,7 +255,7 @@ def test_a_bad_reading_is_a_failure(reading: Any, says: str) -> None:
 
 def test_a_device_is_read_once_a_turn() -> None:
     """A second reading of one device in a turn is a failure; the first counts."""
-    said = checked(Readout(readings=(GOOD, replace(GOOD, energy_j=9.0)))).read()
+    said = checked(Readout(readings=(GOOD, GOOD._replace(energy_j=9.0)))).read()
 
     assert (GOOD,) == said.readings
     assert ["invalid"] == [failure.reason for failure in said.failures]
@@ -266,7 +266,7 @@ def test_time_does_not_run_backwards() -> None:
     says = Says(Readout(readings=(GOOD,)))
     source = Checked("accel", says, now=lambda: NOW, period_s=1.0)
     source.read()
-    says.said = Readout(readings=(replace(GOOD, at=Instant(999.0, 1.79e9)),))
+    says.said = Readout(readings=(GOOD._replace(at=Instant(999.0, 1.79e9)),))
 
     assert ["invalid"] == [failure.reason for failure in source.read().failures]
 
@@ -274,9 +274,9 @@ def test_time_does_not_run_backwards() -> None:
 def test_bad_telemetry_does_not_cost_the_energy() -> None:
     """Telemetry that cannot be is left out; the joules beside it are read."""
     told = Telemetry(power_limit_w=math.nan, utilization_ratio=87.0, temperature_c=41.0, memory_used_bytes=-1)
-    said = checked(Readout(readings=(replace(GOOD, telemetry=told),))).read()
+    said = checked(Readout(readings=(GOOD._replace(telemetry=told),))).read()
 
-    assert (replace(GOOD, telemetry=Telemetry(temperature_c=41.0)),) == said.readings
+    assert (GOOD._replace(telemetry=Telemetry(temperature_c=41.0)),) == said.readings
 
 
 @pytest.mark.parametrize("within", ["", "rack"])
@@ -302,7 +302,7 @@ def test_a_plugin_cannot_speak_for_others() -> None:
 
 def test_what_a_plugin_makes_up_is_bounded() -> None:
     """New devices and new reasons come to an end: each would be a series."""
-    made_up = tuple(replace(GOOD, device=replace(CARD, id=f"accel-{number}")) for number in range(300))
+    made_up = tuple(GOOD._replace(device=replace(CARD, id=f"accel-{number}")) for number in range(300))
     failed = tuple(
         ReadFailure(device_id="accel-0", at=NOW, reason="odd_" + "x" * number, message="?") for number in range(20)
     )

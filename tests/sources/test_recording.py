@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -427,7 +426,7 @@ def test_a_source_that_changes_its_name_is_replayed(tmp_path: Path) -> None:
         def read(self) -> Readout:
             said = super().read()
             self.name, self.period_s = ("other", 0.5) if said.readings else ("script", 1.0)
-            return replace(said, notes=("not the best way",) if said.readings else ())
+            return said._replace(notes=("not the best way",) if said.readings else ())
 
     file = tmp_path / "file"
     record(file, lambda now: [Two(now, [_raises(SourceDenied), _good(5.0, None)])], 62.0)

@@ -3,7 +3,7 @@
 bare.py SYSFS counter PID...: each second the energy and the average power of each GPU.
 bare.py SYSFS power PID...: ten times a second the average power of each GPU, whose counter is not supported.
 Both: each second four energy_uj files, every 5 s limit, utilisation, memory, temperature, throttled time and processes
-of each GPU, and the files of /proc by which processes are told apart and counted; PID... are the processes of the runs.
+of each GPU; with PID..., the processes of the runs, the files of /proc by which these are told apart and counted.
 """
 
 import contextlib
@@ -41,7 +41,8 @@ def main(sysfs: str, mode: str, *pids: str) -> None:
         if tick % (TELEMETRY_EVERY_S * hertz) == 0:
             for gpu in gpus:
                 telemetry(gpu)
-            processes.look()
+            if pids:
+                processes.look()
         tick += 1
         time.sleep(max(0.0, tick / hertz - time.clock_gettime(time.CLOCK_BOOTTIME)))
 

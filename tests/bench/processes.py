@@ -70,6 +70,12 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def threads_cpu_s(pid: int) -> dict[int, float]:
+    """CPU seconds of each living thread of a process: the first number of schedstat, in ns (sched-stats.rst)."""
+    told = {int(task.name): (task / "schedstat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()}
+    return {thread: int(text.split()[0]) / 1e9 for thread, text in told.items()}
+
+
 def resident_mib(pid: int) -> float:
     """VmRSS of a process in MiB, proc_pid_status(5)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -10,8 +10,9 @@ from pathlib import Path
 from monitor.runs.forest import ROTATION, Forest
 from monitor.runs.identity import Process
 from monitor.runs.procfs import ProcessFiles
-from tests.bench import node
-from tests.bench.processes import child, cpu_s, hear, resident_mib
+from tests.bench import bare, node
+from tests.bench.cost import MODES, TREE_HZ
+from tests.bench.processes import child, cpu_s, hear, resident_mib, threads_cpu_s
 from tests.bench.report import Line
 from tests.drivers import nvml
 from tests.harness import poll
@@ -78,27 +79,45 @@ def _daemon(scratch: Path, seconds: float) -> list[Line]:
     tree = node.two_sockets(scratch / "scan-sys")
     env = driver.environment(library.parent)
     log = scratch / "named.log"
+    command = [sys.executable, bare.__file__, str(tree.root), "counter"]
     with (
-        tree.running(),
+        tree.running(TREE_HZ),
         daemon("--sysfs", str(tree.root), log=scratch / "daemon.log", env=env, discover=True) as served,
+        child(command, env=env, log=scratch / "bare.log") as loop,
     ):
-        alone = _percent(served, seconds)
+        alone, _looking, _bare = _percent(served, loop.pid, seconds)
         with child([sys.executable, "-c", NAMED, str(RUNS), str(WORKERS)], log=log, talks=True) as process:
             hear(process, log)
             poll.until(lambda: _found(served) >= RUNS, what=f"{RUNS} runs", within_s=FOUND_WITHIN_S)
-            beside = _percent(served, seconds)
+            beside, looking, sensors = _percent(served, loop.pid, seconds)
             mib = resident_mib(served.process.pid)
+    allowance = MODES[0].allowance_percent or 0.0
     return [
         Line(what=f"a daemon with {RUNS} runs of {1 + WORKERS} processes", value=beside, unit="% core", bare=alone),
+        Line(what="  of it the thread that looks at them", value=looking, unit="% core", digits=3),
+        Line(
+            what="  all else, beside bare reads of the sensors",
+            value=beside - looking,
+            unit="% core",
+            bare=sensors,
+            most=sensors + allowance,
+            budget=f"bare + {allowance:g} %",
+            digits=3,
+        ),
         Line(what="  resident", value=mib, unit="MiB"),
     ]
 
 
-def _percent(served: Daemon, seconds: float) -> float:
+def _percent(served: Daemon, bare_pid: int, seconds: float) -> tuple[float, float, float]:
+    """CPU of the daemon, of that one of its threads that takes the most, and of the bare loop, in % of a core."""
     time.sleep(SETTLE_S)
-    began_s, ours_s = time.monotonic(), cpu_s(served.process.pid)
+    pid = served.process.pid
+    began_s, ours_s, bare_s, threads_s = time.monotonic(), cpu_s(pid), cpu_s(bare_pid), threads_cpu_s(pid)
     time.sleep(seconds)
-    return 100 * (cpu_s(served.process.pid) - ours_s) / (time.monotonic() - began_s)
+    span_s = time.monotonic() - began_s
+    busiest_s = max(used_s - threads_s.get(thread, 0.0) for thread, used_s in threads_cpu_s(pid).items())
+    percent = 100 / span_s
+    return (cpu_s(pid) - ours_s) * percent, busiest_s * percent, (cpu_s(bare_pid) - bare_s) * percent
 
 
 def _found(served: Daemon) -> int:

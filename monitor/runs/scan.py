@@ -46,11 +46,11 @@ class Scan:
         again, self._unstarted = self._unstarted, frozenset()
         for line in self._candidates(forest, on_gpus | again | {process.pid for process in kept}):
             own = line[0]
-            if own.comm.startswith(slurm.STEPD):
-                self._unstarted |= {own.pid}
             identity = self._identifier.identify(line)
             if identity is None:
                 continue
+            if own.comm.startswith(slurm.STEPD):
+                self._unstarted |= {own.pid}
             if own.process in kept and live.get((identity.key, identity.uid)) is not kept[own.process]:
                 continue
             if not self._is_run(identity, own, live, on_gpus, at):

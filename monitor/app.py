@@ -24,6 +24,7 @@ from exporters.runs_table import runs_table
 from monitor import clock
 from monitor.config import Settings
 from monitor.core.model import Device, LedgerState, Processes
+from monitor.core.snapshot import Policy
 from monitor.ledger.ledger import Ledger, open_ledger
 from monitor.loop import Loop
 from monitor.runs import control, grid_question, operations, processes
@@ -229,14 +230,10 @@ def serve(settings: Settings) -> None:
     ended = clock.Bell()
     with _ending(ended), running(settings) as loop:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        base = f"http://{settings.listen}"
-        if settings.serves_everything:
-            LOG.info("serving on %s (page), %s/metrics, %s/api/v1/snapshot", base, base, base)
-        else:
-            LOG.info("serving %s/metrics; the page and the API only with --expose, or on loopback", base)
         for supervisor in loop.supervisors:
             supervisor.tried.wait(FIRST_TRY_S)
-        _say_what_is_missing(settings, loop)
+        if settings.mock is None and not any(one.health.up for one in loop.supervisors if one.name != processes.NAME):
+            LOG.warning("no sensor can be read on this machine: nothing is measured; try --mock for a simulated one")
         _spare_the_collector()
         ended.wait()
         LOG.info("stopped")
@@ -268,6 +265,7 @@ def running(settings: Settings) -> Iterator[Loop]:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainwatt-mock-")))
             state = LedgerState.TEMPORARY
         parts = stack.enter_context(metering(settings, directory, state))
+        _say_what_is_served(settings, parts.loop.snapshot.policy)
         stack.enter_context(
             http.serving(
                 parts.loop,
@@ -289,12 +287,15 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*COLLECT_AFTER)
 
 
-def _say_what_is_missing(settings: Settings, loop: Loop) -> None:
+def _say_what_is_served(settings: Settings, policy: Policy) -> None:
+    """Before anybody can read a number, so that nobody takes a simulated one for a measured one."""
     if settings.mock is not None:
         LOG.warning("these devices are SIMULATED (--mock): no number here was measured")
-    elif not any(one.health.up for one in loop.supervisors if one.name != processes.NAME):
-        LOG.warning("no sensor can be read on this machine: nothing is measured; try --mock for a simulated one")
-    policy = loop.snapshot.policy
+    base = f"http://{settings.listen}"
+    if settings.serves_everything:
+        LOG.info("serving on %s (page), %s/metrics, %s/api/v1/snapshot", base, base, base)
+    else:
+        LOG.info("serving %s/metrics; the page and the API only with --expose, or on loopback", base)
     if policy.zone is None and not policy.zones:
         LOG.info("no grid zone is set: grams are absent; set one with --zone, such as --zone DE")
     elif policy.zone is not None:

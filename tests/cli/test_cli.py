@@ -175,7 +175,6 @@ sys.exit(trainwatt.main())
 def test_a_signal_ends_it_at_any_moment(tmp_path: Path) -> None:
     """Also one that comes as it is about to wait for it."""
     with daemon("--mock", log=tmp_path / "log", before=[sys.executable, "-c", IN_BETWEEN]) as served:
-        poll.until(lambda: "no grid zone" in served.log, what="the last words of its start")
         poll.until(lambda: _sleeps(served.process.pid), what="its main thread to wait")
         served.process.send_signal(signal.SIGTERM)
 

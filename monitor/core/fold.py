@@ -404,15 +404,12 @@ class _Turn:
         totals: dict[str, RunTotals] = {}
         for run_id, run in self.runs.items():
             known, end = before.get(run_id), run.end
-            if end is not None and known is not None and known.run is run and is_same_node and run_id not in counts:
-                totals[run_id] = known  # it ended, and nothing of it is new
-                continue
             power_w = watts.get(run_id) if end is None else None
-            duration_s = run.before_s + max(0.0, (end or at).mono_s - run.since.mono_s)
+            duration_s = run.before_s + max(0.0, (end or at).mono_s - (run.resumed or run.start).mono_s)
             if known is None or known.run is not run or not is_same_node:
                 self._begin_at_0(run, devices)
-            elif run_id not in counts:
-                totals[run_id] = runcount.going_on(known, power_w=power_w, duration_s=duration_s)
+            elif run_id not in counts:  # of one that has ended, nothing is new
+                totals[run_id] = known if end else runcount.going_on(known, power_w=power_w, duration_s=duration_s)
                 continue
             totals[run_id] = counts[run_id].totals(run, power_w=power_w, duration_s=duration_s)
         return totals

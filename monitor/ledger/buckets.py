@@ -1,8 +1,7 @@
 """What was booked, cut at the edges of buckets of Unix time and added up. No joule is lost to the cut."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 
 from monitor.core.attribution import ShareKind
 from monitor.core.model import Method
@@ -17,48 +16,38 @@ Account = tuple[str, str, str, str, Method, ShareKind | None, bool]
 """Run, device, zone, phase, method, share, recovered: the first seven fields of an Interval."""
 Key = tuple[Account, int, int]
 """Account, start and span of the bucket."""
-Sums = list[float]
+Sums = tuple[float, float, float]
 """Joules, idle joules, measured seconds."""
 
 
-def cut(interval: Interval) -> Iterator[tuple[int, int, float, float, float]]:
-    """Cut into buckets: start, span, joules, idle joules, measured seconds. Each sums up to the interval's, exactly."""
-    span_s, buckets, ratios = _buckets(interval.start_wall_s, interval.end_wall_s)
-    if not ratios:
-        yield buckets[0], span_s, interval.energy_j, interval.idle_j, interval.measured_s
-        return
-    sums = (_parts(total, ratios) for total in (interval.energy_j, interval.idle_j, interval.measured_s))
-    for bucket, energy_j, idle_j, measured_s in zip(buckets, *sums, strict=True):
-        yield bucket, span_s, energy_j, idle_j, measured_s
+class Cut:
+    """A while cut into buckets, and whatever was had over it with it: a turn tells the same while of many runs."""
+
+    def __init__(self, start_s: float, end_s: float) -> None:
+        self.span_s = span_s = FINE_S if end_s - start_s <= LONG_S else COARSE_S
+        first = math.floor(start_s / span_s) * span_s
+        self.buckets = range(first, max(first + 1, math.ceil(end_s / span_s) * span_s), span_s)
+        """Starts of those that it is in."""
+        length_s = (end_s - start_s) or 1.0
+        self._ratios = [(min(end_s, one + span_s) - max(start_s, one)) / length_s for one in self.buckets]
+        self._known: dict[float, Sequence[float]] = {0.0: [0.0] * len(self.buckets)}
+
+    def parts(self, total: float) -> Sequence[float]:
+        """Of a number >= 0, what falls into each bucket. They add up to it bit for bit, in any order."""
+        parts = self._known.get(total)
+        if parts is None:
+            parts = self._known[total] = _parts(total, self._ratios)
+        return parts
 
 
-@lru_cache(maxsize=8)
-def _buckets(start_s: float, end_s: float) -> tuple[int, Sequence[int], Sequence[float]]:
-    """Span and starts of the buckets that an interval is in, and its part in each; none where it is in one only.
-
-    What all runs had of a device over the same while stands in a row: that while is cut once.
-    """
-    span_s = FINE_S if end_s - start_s <= LONG_S else COARSE_S
-    first = math.floor(start_s / span_s) * span_s
-    if end_s <= first + span_s:
-        return span_s, (first,), ()
-    buckets = range(first, math.ceil(end_s / span_s) * span_s, span_s)
-    length_s = end_s - start_s
-    return span_s, buckets, [(min(end_s, one + span_s) - max(start_s, one)) / length_s for one in buckets]
-
-
-def _parts(total: float, ratios: Sequence[float]) -> list[float]:
-    """Split a number >= 0 so that the parts add up to it bit for bit, in any order.
-
-    Every part is a multiple of the total's last bit, so that no sum of them is ever rounded; the last has the rest.
-    """
-    if total == 0.0:
-        return [0.0] * len(ratios)
+def _parts(total: float, ratios: Sequence[float]) -> Sequence[float]:
+    """Every part is a multiple of the total's last bit, so that no sum of them is rounded; the last has the rest."""
     bit = math.ulp(total)
+    bits = total / bit
     left = total
     parts = []
     for ratio in ratios[:-1]:
-        part = min(left, math.floor(total / bit * ratio) * bit)
+        part = min(left, math.floor(bits * ratio) * bit)
         left -= part
         parts.append(part)
     return [*parts, left]
@@ -72,18 +61,24 @@ class Pending:
         self._coarsen_at = 50_000
 
     def book(self, intervals: Iterable[Interval]) -> None:
-        """Add what a turn booked. The loop waits for this: the usual interval, within one bucket, goes straight in."""
+        """Add what a turn booked. The loop waits for this."""
+        start_s = end_s = math.nan
         for interval in intervals:
-            account: Account = interval[:7]
             start_wall_s, end_wall_s, energy_j, idle_j, measured_s = interval[7:]
-            start = int(start_wall_s) // FINE_S * FINE_S
-            if 0.0 < end_wall_s <= start + FINE_S:
-                if energy_j or measured_s:
-                    self._add((account, start, FINE_S), energy_j, idle_j, measured_s)
+            if not energy_j and not measured_s:
                 continue
-            for start_s, span_s, *sums in cut(interval):
-                if sums[0] or sums[2]:
-                    self._add((account, start_s, span_s), *sums)
+            if start_wall_s != start_s or end_wall_s != end_s:
+                start_s, end_s = start_wall_s, end_wall_s
+                bucket_s = int(start_s) // FINE_S * FINE_S
+                cut = Cut(start_s, end_s) if end_s > bucket_s + FINE_S else None
+            account: Account = interval[:7]
+            if cut is None:  # nearly always
+                self._add((account, bucket_s, FINE_S), (energy_j, idle_j, measured_s))
+                continue
+            sums = zip(cut.parts(energy_j), cut.parts(idle_j), cut.parts(measured_s), strict=True)
+            for start, parts in zip(cut.buckets, sums, strict=True):
+                if parts[0] or parts[2]:
+                    self._add((account, start, cut.span_s), parts)
 
     def take(self) -> dict[Key, Sums]:
         """All of them; none is left."""
@@ -94,17 +89,13 @@ class Pending:
         """Take back what could not be committed."""
         newer, self.rows = self.rows, rows
         for key, sums in newer.items():
-            self._add(key, *sums)
+            self._add(key, sums)
 
-    def _add(self, key: Key, energy_j: float, idle_j: float, measured_s: float) -> None:
-        known = self.rows.get(key)
-        if known is not None:
-            known[0] += energy_j
-            known[1] += idle_j
-            known[2] += measured_s
-            return
-        self.rows[key] = [energy_j, idle_j, measured_s]
-        if len(self.rows) > self._coarsen_at:
+    def _add(self, key: Key, sums: Sums) -> None:
+        known = self.rows.setdefault(key, sums)
+        if known is not sums:
+            self.rows[key] = (known[0] + sums[0], known[1] + sums[1], known[2] + sums[2])
+        elif len(self.rows) > self._coarsen_at:
             self._coarsen()
 
     def _coarsen(self) -> None:
@@ -112,5 +103,5 @@ class Pending:
         rows, self.rows = self.rows, {}
         self._coarsen_at = 2 * len(rows)
         for (account, start_s, _), sums in rows.items():
-            self._add((account, start_s // COARSE_S * COARSE_S, COARSE_S), *sums)
+            self._add((account, start_s // COARSE_S * COARSE_S, COARSE_S), sums)
         self._coarsen_at = max(50_000, 2 * len(self.rows))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from monitor.core.attribution import ShareKind
 from monitor.core.model import Method
 from monitor.core.snapshot import Interval
-from monitor.ledger.buckets import COARSE_S, FINE_S, LONG_S, Pending, cut
+from monitor.ledger.buckets import COARSE_S, FINE_S, LONG_S, Cut, Pending
 
 sums = st.floats(0.0, 1e9, allow_subnormal=True)
 
@@ -32,14 +32,14 @@ def interval(start_s: float, span_s: float, energy_j: float, idle_j: float = 0.0
     )
 
 
-@given(st.floats(1.7e9, 1.8e9), st.floats(0.0, 5000.0), sums, sums, sums)
-def test_a_cut_loses_nothing(start_s: float, span_s: float, energy_j: float, idle_j: float, measured_s: float) -> None:
-    """The parts of an interval add up to it bit for bit, in any order, and none is below zero."""
-    pieces = list(cut(interval(start_s, span_s, energy_j, idle_j, measured_s)))
+@given(st.floats(1.7e9, 1.8e9), st.floats(0.0, 5000.0), st.lists(sums, min_size=1, max_size=3))
+def test_a_cut_loses_nothing(start_s: float, span_s: float, totals: list[float]) -> None:
+    """The parts of whatever was had over a while add up to it bit for bit, in any order, and none is below zero."""
+    cut = Cut(start_s, start_s + span_s)
+    for whole in totals:
+        parts = cut.parts(whole)
 
-    for column, whole in ((2, energy_j), (3, idle_j), (4, measured_s)):
-        parts = [piece[column] for piece in pieces]
-
+        assert len(cut.buckets) == len(parts)
         assert Fraction(whole) == sum(map(Fraction, parts))
         assert whole == sum(parts) == sum(reversed(parts))
         assert min(parts) >= 0.0
@@ -47,21 +47,37 @@ def test_a_cut_loses_nothing(start_s: float, span_s: float, energy_j: float, idl
 
 @given(st.floats(1.7e9, 1.8e9), st.floats(0.01, 5000.0))
 def test_parts_are_proportional_to_time(start_s: float, span_s: float) -> None:
-    """Every bucket has the joules of its time, the buckets are adjoining, on their edges, and cover the interval."""
-    whole = interval(start_s, span_s, 1e6)
-    pieces = list(cut(whole))
-    length_s = whole.end_wall_s - start_s
-    bucket_s = FINE_S if length_s <= LONG_S else COARSE_S
+    """Every bucket has the joules of its time, the buckets are adjoining, on their edges, and cover the while."""
+    end_s = start_s + span_s
+    cut = Cut(start_s, end_s)
+    starts = list(cut.buckets)
 
-    assert {bucket_s} == {span for _, span, *_ in pieces}
-    assert [pieces[0][0] + number * bucket_s for number in range(len(pieces))] == [start for start, *_ in pieces]
-    assert pieces[0][0] % bucket_s == 0
-    assert pieces[0][0] <= start_s
-    assert pieces[-1][0] + bucket_s >= whole.end_wall_s
-    for bucket, _, energy_j, *_ in pieces:
-        covered_s = min(whole.end_wall_s, bucket + bucket_s) - max(start_s, bucket)
+    assert (FINE_S if end_s - start_s <= LONG_S else COARSE_S) == cut.span_s
+    assert [starts[0] + number * cut.span_s for number in range(len(starts))] == starts
+    assert starts[0] % cut.span_s == 0
+    assert starts[0] <= start_s
+    assert starts[-1] + cut.span_s >= end_s
+    for bucket_s, energy_j in zip(starts, cut.parts(1e6), strict=True):
+        covered_s = min(end_s, bucket_s + cut.span_s) - max(start_s, bucket_s)
 
-        assert math.isclose(1e6 * covered_s / length_s, energy_j, rel_tol=1e-9, abs_tol=1e-6)
+        assert math.isclose(1e6 * covered_s / (end_s - start_s), energy_j, rel_tol=1e-9, abs_tol=1e-6)
+
+
+@given(st.floats(1.7e9, 1.8e9), st.floats(0.0, 5000.0), sums, sums)
+def test_rows_have_what_was_booked(start_s: float, span_s: float, energy_j: float, measured_s: float) -> None:
+    """Of several runs over the same while each has all of its own, and each row is in a bucket of the while."""
+    pending = Pending()
+    first = interval(start_s, span_s, energy_j, energy_j / 2, measured_s)
+    pending.book([first, first._replace(run_id="other", energy_j=2 * energy_j), first])
+    rows = pending.take()
+    buckets = {start for _, start, _ in rows}
+
+    assert all(start_s - COARSE_S < bucket <= start_s + span_s for bucket in buckets)
+    for run_id, whole in (("r", 2 * energy_j), ("other", 2 * energy_j)):
+        mine = [row for ((run, *_), _, _), row in rows.items() if run == run_id]
+
+        assert math.isclose(whole, math.fsum(row[0] for row in mine), rel_tol=1e-12)
+    assert math.isclose(3 * measured_s, math.fsum(row[2] for row in rows.values()), rel_tol=1e-12)
 
 
 def test_what_waits_for_hours_is_merged_not_dropped() -> None:
@@ -86,7 +102,7 @@ def test_rows_given_back_are_added_to_newer_ones() -> None:
     pending.book([interval(1.7e9 + 1, 1.0, 7.0, measured_s=1.0)])
     pending.give_back(taken)
 
-    assert [[12.0, 0.0, 2.0]] == list(pending.take().values())
+    assert [(12.0, 0.0, 2.0)] == list(pending.take().values())
 
 
 def test_nothing_is_no_row() -> None:

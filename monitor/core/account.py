@@ -66,19 +66,19 @@ class Account:
         if self._prices.has_extras:
             shares = list(shares)
             self._count_shares_beside(device, shares)
-        component, zone = device.component, self._prices.zone_of(device)
+        zone = self._prices.zone_of(device)
         price = self._prices.tariff(zone).price
         for share in shares:
             if share.kind is not None:
                 span, energy_j = share.span, share.energy_j
                 attributed_j += energy_j
-                count, project_g = self._give(component, share)
+                count, project_g = self._give(device.component, share)
                 if self._is_priced:
                     start_s, end_s = span.start_mono_s + span.wall_offset_s, span.end_mono_s + span.wall_offset_s
                     count.unpriced_j += price(energy_j, start_s, end_s, span.method, (count.emissions_g, project_g))
                 else:
                     count.unpriced_j += energy_j
-            self._note(device, zone, share)
+            self._note(device.id, zone, share)
         return attributed_j
 
     def book_at_once(self, device: Device, share: Share) -> None:
@@ -100,7 +100,7 @@ class Account:
             count.unpriced_j += unpriced_j
         if self._prices.has_extras:
             self._count_shares_beside(device, (share,))
-        self._note(device, zone, share)
+        self._note(device.id, zone, share)
 
     def _count_shares_beside(self, device: Device, shares: Sequence[Share]) -> None:
         """Count what else the shares of one device come to. Who shares a GPU has an equal part of its time.
@@ -125,43 +125,40 @@ class Account:
         count.extras = Extras(*map(add, count.extras, more))
 
     def _give(self, component: Component, share: Share) -> tuple[RunCount, dict[EmissionsKey, float]]:
-        count = self.count(share.run_id)
+        """Book its joules to the run and to the project of the run; return the sums of the run, the project's grams."""
+        run_id = share.run_id
+        count = self.counts.get(run_id) or self.count(run_id)
         count.add(share, component)
-        return count, self._project(share, component)
-
-    def _note(self, device: Device, zone: str, share: Share) -> None:
-        span, energy_j = share.span, share.energy_j
-        start_s, end_s = span.start_mono_s, span.end_mono_s
-        wall_offset_s = span.wall_offset_s
-        # Nobody's time is what no run had: beside shares of runs, what is left is joules without time.
-        is_timed = span.is_seen and span.is_timed and (share.kind is not None or energy_j >= span.energy_j)
-        # In the order of Interval's fields.
-        self.booked.append(
-            Interval(
-                share.run_id,
-                device.id,
-                zone,
-                share.phase,
-                span.method,
-                share.kind,
-                span.recovered,
-                start_s + wall_offset_s,
-                end_s + wall_offset_s,
-                energy_j,
-                share.idle_j or 0.0,
-                end_s - start_s if is_timed else 0.0,
-            )
-        )
-
-    def _project(self, share: Share, component: Component) -> dict[EmissionsKey, float]:
-        """Book the share's joules to the project of its run; return the project's grams."""
-        entry = self._project_of_run.get(share.run_id)
-        if entry is None:
-            name = self._runs[share.run_id].project or NO_PROJECT
-            entry = self._project_of_run[share.run_id] = self._open_project(name)
+        project = self._project_of_run.get(run_id)
+        if project is None:
+            name = self._runs[run_id].project or NO_PROJECT
+            project = self._project_of_run[run_id] = self._open_project(name)
+        energy_j, emissions_g = project
         key = (component, share.span.method)
-        entry[0][key] = entry[0].get(key, 0.0) + share.energy_j
-        return entry[1]
+        energy_j[key] = energy_j.get(key, 0.0) + share.energy_j
+        return count, emissions_g
+
+    def _note(self, device_id: str, zone: str, share: Share) -> None:
+        span, energy_j, run_id, phase, kind, idle_j = share
+        start_s, end_s, wall_offset_s, used_j, method, is_seen, is_timed, recovered = span
+        # Nobody's time is what no run had: beside shares of runs, what is left is joules without time.
+        is_measured = is_seen and is_timed and (kind is not None or energy_j >= used_j)
+        # Without the class's own constructor, which takes twice as long: with many runs there are hundreds in a turn.
+        interval = (
+            run_id,
+            device_id,
+            zone,
+            phase,
+            method,
+            kind,
+            recovered,
+            start_s + wall_offset_s,
+            end_s + wall_offset_s,
+            energy_j,
+            idle_j or 0.0,
+            end_s - start_s if is_measured else 0.0,
+        )
+        self.booked.append(tuple.__new__(Interval, interval))
 
     def _open_project(self, name: str) -> _Project:
         entry = self._projects.get(name)

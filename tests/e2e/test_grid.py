@@ -6,8 +6,10 @@ import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from urllib.request import urlopen
 
 import pytest
@@ -87,15 +89,18 @@ def test_no_network_at_all(machine: RaplTree, tmp_path: Path) -> None:
 
 
 def test_a_restart_asks_nobody_again(machine: RaplTree, tmp_path: Path) -> None:
-    """Killed and started anew it knows every value that it had, asks for none of them, and no gram is lost."""
+    """Killed and started anew it knows every value that it had and asks for none; no gram is lost or made static."""
     with FeedServer() as provider:
-        provider.answer_with(half_hours)
+        answered = Event()
+        provider.answer_with(lambda asked: replace(half_hours(asked), hold=answered))
         env = {"TRAINWATT_FEED_NESO_BASE_URL": provider.base_url}
         args = ("--zone", "GB", "--sysfs", str(machine.root), "--state-dir", str(tmp_path / "state"))
         with daemon(*args, log=tmp_path / "first.log", env=env) as first:
+            poll.until(lambda: static(first) > 0.0, what="grams of the moments before the first answer")
+            answered.set()
             poll.until(lambda: live(first) > 0.0, what="grams of the feed")
             poll.until(lambda: len(provider.asked) >= 2 and first.metrics(), what="the forecast, too")
-            before_g = live(first)
+            before_g, before_static_g = live(first), static(first)
             os.kill(first.process.pid, signal.SIGKILL)
             first.process.wait(10)
         asked = len(provider.asked)
@@ -106,7 +111,12 @@ def test_a_restart_asks_nobody_again(machine: RaplTree, tmp_path: Path) -> None:
 
             assert at_once_g >= before_g
             assert asked == len(provider.asked)
-            assert 0.0 == value(second.metrics(), r'node_emissions_grams_total{[^}]*quality="static"}')
+            assert before_static_g == static(second), "nothing more was priced without the feed's value"
+
+
+def static(served: Daemon) -> float:
+    """Grams priced with the yearly value, as those of the moments before a feed's first answer."""
+    return value(served.metrics(), r'node_emissions_grams_total{[^}]*quality="static"}')
 
 
 def live(served: Daemon) -> float:

@@ -288,7 +288,7 @@ def _spare_the_collector() -> None:
 
 
 def _say_what_is_served(settings: Settings, policy: Policy) -> None:
-    """Before anybody can read a number, so that nobody takes a simulated one for a measured one."""
+    """Before a page or a scrape shows a number, so that nobody takes a simulated one for a measured one."""
     if settings.mock is not None:
         LOG.warning("these devices are SIMULATED (--mock): no number here was measured")
     base = f"http://{settings.listen}"

@@ -127,7 +127,7 @@ class Account:
     def _give(self, component: Component, share: Share) -> tuple[RunCount, dict[EmissionsKey, float]]:
         """Book its joules to the run and to the project of the run; return the sums of the run, the project's grams."""
         run_id = share.run_id
-        count = self.counts.get(run_id) or self.count(run_id)
+        count = self.count(run_id)
         count.add(share, component)
         project = self._project_of_run.get(run_id)
         if project is None:

@@ -405,7 +405,7 @@ class _Turn:
         for run_id, run in self.runs.items():
             known, end = before.get(run_id), run.end
             power_w = watts.get(run_id) if end is None else None
-            duration_s = run.before_s + max(0.0, (end or at).mono_s - (run.resumed or run.start).mono_s)
+            duration_s = run.before_s + max(0.0, (end or at).mono_s - run.since.mono_s)
             if known is None or known.run is not run or not is_same_node:
                 self._begin_at_0(run, devices)
             elif run_id not in counts:  # of one that has ended, nothing is new

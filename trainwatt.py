@@ -58,6 +58,7 @@ _LARGEST = 10**18
 _BOUNDS = "a number from 0 to 1e18 is wanted"
 _RECV_BYTES = 65536
 _RECVS = 4
+_TURNS = 8
 _LONGEST_LINE_BYTES = 60000
 _LONGEST_PROBLEM = 300
 _LONGEST_NAME = 1000
@@ -108,7 +109,7 @@ def step(n: int = 1, tokens: int = 0, samples: int = 0) -> None:
             n, tokens, samples = _whole(n), _whole(tokens), _whole(samples)
         client = _client
         client.inbox.append((_Client.count, n, tokens, samples))
-        if monotonic() >= client.due_s or len(client.inbox) > _MOST_QUEUED:
+        if client.urgent or monotonic() >= client.due_s or len(client.inbox) > _MOST_QUEUED:
             client.pump()
     except Exception as error:
         _ignore(error)
@@ -132,7 +133,7 @@ def progress(done: float, total: float) -> None:
     try:
         client = _client
         client.inbox.append((_Client.advance, _amount(done), _positive(total)))
-        if monotonic() >= client.due_s or len(client.inbox) > _MOST_QUEUED:
+        if client.urgent or monotonic() >= client.due_s or len(client.inbox) > _MOST_QUEUED:
             client.pump()
     except Exception as error:
         _ignore(error)
@@ -446,8 +447,12 @@ class _Client:
     # -- the turn ------------------------------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Do what is to be done, unless somebody is at it: who then does it after his own."""
-        while True:
+        """Do what is to be done, unless somebody is at it: who then does it after his own.
+
+        Not without end: signals that strike in each turn, and threads that call all the time, would keep him for ever.
+        What is left then is the next caller's.
+        """
+        for _turn in range(_TURNS):
             lock = self.lock
             if not lock.acquire(False):
                 now = monotonic()

@@ -20,8 +20,14 @@ from monitor.runs.resources import Resources
 from monitor.runs.sharing import Sharing
 
 PERIOD_S = 5.0
+OFTEN = 256
+"""Of more processes the CPU times are read at every second look: those of a thousand take a hundredth of a core."""
+AT_LATEST_S = 2 * PERIOD_S
+"""So long after the last time they are read again; joules wait 15 s for it."""
 NEW_S = 15.0
 """A process that is not older has been on its GPU since its start: it began for that, and what it used still waits."""
+SLACK_S = 0.5
+"""Looks are not on time to the millisecond."""
 PHASE_S = 0.4
 """So long after the GPUs' drivers are asked for their processes: then the loop has what they said."""
 
@@ -108,7 +114,11 @@ class Discovery:
         self._here: dict[str, dict[int, float]] = {}
         """Since when each process has been on a device, as far as looks tell."""
         self._taken: dict[str, float] = {}
-        """CPU time of the runs up to the present look, by who was in them before it."""
+        """CPU time of the runs since the last `Usage` up to the present look, by who was in them before it."""
+        self._words = ""
+        """Mark of the last `Usage` that told of use."""
+        self._tracked: tuple[Tracked, ...] | None = None
+        """Live runs at the end of the last look."""
         self._alone: frozenset[str] = frozenset()
         """Runs whose CPU time their own cgroup tells."""
 
@@ -119,34 +129,53 @@ class Discovery:
         """What was counted since the last look is told by the next."""
 
     def read(self) -> Readout:
-        """Look round. Raises SourceBroken where there is no /proc."""
-        return self._read(find=self._scan is not None)
+        """Look round. Raises SourceBroken where there is no /proc.
+
+        Of many processes every second look tells no more than whose they are, as long as no run begins or ends.
+        """
+        is_short = (
+            self._forest.timed > OFTEN
+            and self._last is not None
+            and self._now().mono_s + PERIOD_S - self._last[0].mono_s < AT_LATEST_S + SLACK_S
+        )
+        return self._read(find=self._scan is not None, whole=not is_short)
 
     def read_energy(self) -> Readout:
         """At the edge of a run: what was used up to now, without looking for runs that nobody registered."""
-        return self._read(find=self._scan is not None and not self._is_confirmed)
+        return self._read(find=self._scan is not None and not self._is_confirmed, whole=True)
 
-    def _read(self, *, find: bool) -> Readout:
+    def _read(self, *, find: bool, whole: bool) -> Readout:
+        tracked = self._registry.tracked()
+        whole = whole or tracked is not self._tracked
         try:
-            self._forest.look()
+            whole = self._forest.look(whole=whole)
             at = self._now()
             busy_s, capacity_s = self._files.node_cpu()
         except (OSError, ValueError) as error:
             raise SourceBroken(f"/proc cannot be read: {error}", reason="procfs") from error
-        self._taken = self._forest.take_cpu_s()  # before any run changes over to its cgroup, or from it
+        self._take()
         looks = self._looks()
         most_s = 0.0 if self._last is None else busy_s - self._last[1]
-        tracked = self._assign(most_s)
+        self._assign(tracked, most_s)
         if find and self._scan is not None:
             found = self._scan.find(self._forest, tracked, looks, at)
             if found:
+                if not whole:
+                    self._forest.complete()
+                    self._take()
+                    whole = True
                 self._registry.discover(found)
-                tracked = self._assign(most_s)
+                tracked = self._registry.tracked()
+                self._assign(tracked, most_s)
             self._confirm(tracked)
         owners = self._forest.owners()
         self._registry.note_owners(owners)
         if self._on_host:
             self._occupy(looks, owners)
+        self._tracked = tracked
+        if not whole:
+            shown = owners if self._on_host else None
+            return Readout(usages=(Usage(start=at, end=at, owners=shown, mark=self._words),))
         usage = self._usage(at, busy_s, capacity_s, tracked, owners)
         over = self._known.keys() - {one.run_id for one in tracked}
         for run_id in over:
@@ -154,11 +183,15 @@ class Discovery:
             self._resources.release(run_id)
         self._known = {one.run_id: one for one in tracked}
         if over:
-            self._assign(0.0)  # who outlives a run is of the one around it from here on, not from the next look
+            self._assign(tracked, 0.0)  # who outlives a run is of the one around it from here, not from the next look
         return Readout(usages=(usage,))
 
-    def _assign(self, most_s: float) -> tuple[Tracked, ...]:
-        tracked = self._registry.tracked()
+    def _take(self) -> None:
+        """Note what the runs took before any of them changes over to its cgroup, or from it."""
+        for run_id, cpu_s in self._forest.take_cpu_s().items():
+            self._taken[run_id] = self._taken.get(run_id, 0.0) + cpu_s
+
+    def _assign(self, tracked: tuple[Tracked, ...], most_s: float) -> None:
         if self._mark:
             self._go_on({one.run_id for one in tracked})
         roots = {process: one.run_id for one in tracked for process in one.members}
@@ -171,7 +204,6 @@ class Discovery:
         if alone != self._alone:
             self._alone = alone
             self._forest.assign(roots, alone)
-        return tracked
 
     def _is_born(self, run_id: str) -> bool:
         """Whether all processes of a run began after the last look."""
@@ -219,6 +251,8 @@ class Discovery:
             )
         start, before_busy_s, before_capacity_s = self._last or (at, busy_s, capacity_s)
         self._last = (at, busy_s, capacity_s)
+        self._taken = {}
+        self._words = self._mark_at(at, busy_s, capacity_s, tracked)
         return Usage(
             start=start,
             end=at,
@@ -227,10 +261,10 @@ class Discovery:
             memory_bytes=self._resources.node_memory_bytes(at.mono_s),
             runs=tuple(uses),
             owners=owners if self._on_host else None,
-            mark=self._words(at, busy_s, capacity_s, tracked),
+            mark=self._words,
         )
 
-    def _words(self, at: Instant, busy_s: float, capacity_s: float, tracked: tuple[Tracked, ...]) -> str:
+    def _mark_at(self, at: Instant, busy_s: float, capacity_s: float, tracked: tuple[Tracked, ...]) -> str:
         cgroups = self._resources.raw_cpu_s()
         trees = {one.run_id: self._forest.raw_cpu_s(one.run_id) for one in tracked if one.run_id not in cgroups}
         told = {"at": (at.mono_s, at.wall_s, busy_s, capacity_s), "trees": trees, "cgroups": cgroups}

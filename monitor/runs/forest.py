@@ -85,7 +85,7 @@ class Forest:
         self._dead: tuple[dict[int, _Node], ...] = ({}, {})
         """Those that died before this look, and before the last one."""
         self._timed: list[_Node] = []
-        """Those that are read in each look."""
+        """Those that are read in each whole look."""
         self._late: list[_Debt] = []
         """Debts that may turn up in this look only."""
         self._alone: frozenset[str] = frozenset()
@@ -100,8 +100,17 @@ class Forest:
         self._owners: Mapping[int, str] | None = None
         """The three are made when they are asked for, and given up by `_regroup`."""
 
-    def look(self) -> None:
-        """See what there is. Raises OSError where there is no /proc."""
+    @property
+    def timed(self) -> int:
+        """How many processes a whole look reads."""
+        return len(self._timed)
+
+    def look(self, *, whole: bool = True) -> bool:
+        """See what there is; whether the CPU times are those of now. Raises OSError where there is no /proc.
+
+        A look that need not be `whole` leaves the times of whom it knows as they were, unless one of them has died or
+        has lost its parent: who has reaped what is told by times of before and after.
+        """
         listed = self._files.pids()
         if self._assigned == self._look:
             self._fresh = []
@@ -113,19 +122,32 @@ class Forest:
         }
         present = set(listed)
         gone = {pid: self._nodes[pid] for pid in self._nodes.keys() - present}
+        whole = whole or any(node.stat.pid in gone or node.stat.ppid in gone for node in self._timed)
         vanished: dict[int, _Node] = {}
-        for node in self._timed:
+        for node in self._timed if whole else ():
             if node.stat.pid not in gone and not self._read(node):
                 vanished[node.stat.pid] = node
         for node in self._to_read_again(gone):
-            if node.read != self._look and not self._read(node):
+            if node.read != self._look and (whole or not node.is_timed) and not self._read(node):
                 vanished[node.stat.pid] = node
         for pid in (*gone, *vanished):
             self._nodes.pop(pid).is_dead = True
         self._dead = (gone | vanished, self._dead[0])
-        self._account(vanished)
+        if whole:
+            self._account(vanished)
         self._add(listed, present)
         self._relink()
+        return whole
+
+    def complete(self) -> None:
+        """Make a look whole that was not: after this the CPU times are those of now."""
+        vanished = {node.stat.pid: node for node in self._timed if not self._read(node)}
+        for pid in vanished:
+            self._nodes.pop(pid).is_dead = True
+        self._dead = (self._dead[0] | vanished, self._dead[1])
+        self._account(vanished)
+        self._relink()
+        self._regroup()
 
     def assign(self, roots: Mapping[Process, str], alone: frozenset[str] = frozenset()) -> None:
         """Tell which process begins which run: each belongs to the run of the nearest one at or above it.

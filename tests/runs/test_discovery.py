@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from monitor.core.model import Component, Device, Hold
+from monitor.core.model import Component, Device, Hold, Usage
 from monitor.runs.book import Limits
+from monitor.runs.discovery import OFTEN
+from monitor.runs.identity import Process
 from monitor.runs.wish import Wish
 from tests.harness.made_proc import ANN, BOB, MadeNode, cpu_s, listed
 
@@ -239,6 +241,112 @@ def test_a_process_that_comes_back_to_a_gpu_holds_it_from_the_look_before(node: 
     node.look()
 
     assert node.runs()["r"].spells == (Hold("GPU-0", node.at_s - 5.0),)
+
+
+# -- many processes --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded(node: MadeNode) -> MadeNode:
+    """A run of more processes than are read at each look; it was found, and the last look told of its use."""
+    node.begin(100, env={"TRAINWATT_RUN": "many"})
+    for pid in range(101, 111 + OFTEN):
+        node.begin(pid, 100)
+    node.look()
+    node.work({100: 1.0, 101: 2.0})
+    assert cpu_s(node.look())["many"] == 3.0
+    return node
+
+
+def is_short(usage: Usage) -> bool:
+    """Whether it tells whose the processes are, and no more."""
+    return usage.start == usage.end and not usage.runs
+
+
+def test_the_use_of_many_is_told_at_every_second_look(crowded: MadeNode) -> None:
+    """Then it is of all the time since; whose the processes are is told at each, the newest included."""
+    for _ in range(3):
+        crowded.begin(round(crowded.at_s), 100)
+        crowded.work({100: 1.0, 350: 2.0})
+        short = crowded.look()
+        assert is_short(short)
+        assert short.owners is not None
+        assert {pid for pid in crowded.processes if pid != 1} == {
+            pid for pid, run in short.owners.items() if run == "many"
+        }
+
+        crowded.work({100: 3.0})
+        whole = crowded.look()
+        assert cpu_s(whole) == {"many": 6.0}
+        assert whole.end.mono_s - whole.start.mono_s == 10.0
+
+
+def test_of_few_the_use_is_told_at_each_look(node: MadeNode) -> None:
+    """Up to the bound."""
+    node.begin(100, env={"TRAINWATT_RUN": "few"})
+    for pid in range(101, 100 + OFTEN):
+        node.begin(pid, 100)
+    node.look()
+    for _ in range(4):
+        node.work({100: 1.0})
+        assert cpu_s(node.look()) == {"few": 1.0}
+
+
+def test_a_death_among_many_is_told_at_once(crowded: MadeNode) -> None:
+    """Who has reaped it is told by times of before and after: what it had been counted for counts once."""
+    crowded.work({101: 4.0})
+    crowded.end(101)
+    usage = crowded.look()
+
+    assert not is_short(usage)
+    assert cpu_s(usage) == {"many": 4.0}
+    crowded.work({100: 1.0})
+    assert is_short(crowded.look())
+    crowded.work({})
+    assert cpu_s(crowded.look()) == {"many": 1.0}
+
+
+def test_a_run_that_begins_beside_many_is_told_at_once(crowded: MadeNode) -> None:
+    """It is found at the next look, and the use of all of them is told up to then."""
+    crowded.begin(900, env={"TRAINWATT_RUN": "new"})
+    crowded.work({100: 1.0, 900: 2.0})
+
+    assert cpu_s(crowded.look()) == {"many": 1.0, "new": 2.0}
+
+
+def test_a_run_within_many_has_its_own_from_then_on(crowded: MadeNode) -> None:
+    """Registered between two looks: up to the next its time is the outer one's."""
+    crowded.registry.start(Wish(id="in", key=f"given:{ANN}:in"), ANN, Process(101, crowded.processes[101].start_ticks))
+    crowded.work({100: 1.0, 101: 2.0})
+    assert cpu_s(crowded.look()) == {"many": 3.0, "in": 0.0}
+
+    crowded.work({100: 1.0, 101: 2.0})
+    crowded.look()
+    crowded.work({100: 1.0, 101: 2.0})
+    assert cpu_s(crowded.look()) == {"many": 2.0, "in": 4.0}
+
+
+def test_an_edge_tells_the_use_of_many_at_once(crowded: MadeNode) -> None:
+    """And the next look but one tells it again, not later than ten seconds after."""
+    crowded.work({100: 1.0}, idle_s=2.0)
+    assert cpu_s(crowded.discovery.read_energy().usages[0]) == {"many": 1.0}
+
+    crowded.work({100: 1.0}, idle_s=3.0)
+    assert is_short(crowded.look())
+    crowded.work({100: 1.0})
+    assert cpu_s(crowded.look()) == {"many": 2.0}
+
+
+def test_many_go_on_after_a_restart_from_the_use_that_was_told(crowded: MadeNode) -> None:
+    """The daemon dies after a look that told no use."""
+    crowded.work({100: 1.0})
+    last = crowded.look()
+    assert is_short(last)
+    crowded.begin(800, 100)
+    crowded.work({100: 1.0, 800: 3.0})
+    crowded.restart(last)
+
+    assert cpu_s(crowded.look()) == {"many": 5.0}
 
 
 # -- who is kept out -------------------------------------------------------------------------------------------------

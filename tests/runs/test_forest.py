@@ -176,11 +176,14 @@ class World:
     alone: frozenset[str] = frozenset()
     taken: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def look(self) -> None:
+    def look(self, *, whole: bool = True, completed: bool = False) -> None:
         """One turn: look, assign, examine, take."""
         self.files.reads.clear()
-        self.forest.look()
+        is_whole = self.forest.look(whole=whole)
         self.forest.assign(self.roots, self.alone)
+        if completed and not is_whole:
+            self.forest.complete()
+            self.forest.assign(self.roots, self.alone)
         self.forest.unassigned()
         for run_id, cpu_s in self.forest.take_cpu_s().items():
             assert cpu_s >= 0
@@ -658,16 +661,24 @@ class History:
                     machine.reap(chance.choice(zombies), ignored=ignored)
 
 
+@pytest.mark.parametrize("spared", [False, True])
 @pytest.mark.parametrize(
     ("orphans", "races"),
     [(Orphans.NONE, False), (Orphans.NONE, True), (Orphans.WITHIN, False), (Orphans.LOST, False), (Orphans.LOST, True)],
 )
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40))
-def test_all_time_counts_once(orphans: Orphans, races: bool, seed: int, busy: int) -> None:  # noqa: FBT001
+def test_all_time_counts_once(
+    orphans: Orphans,
+    races: bool,  # noqa: FBT001
+    spared: bool,  # noqa: FBT001
+    seed: int,
+    busy: int,
+) -> None:
     """Whatever is forked, burned, ended and reaped, with `races` also between the reads of a look.
 
-    It is exactly what was burned, once all is still; never more where some of it is lost.
+    It is exactly what was burned, once all is still; never more where some of it is lost. With `spared` some looks are
+    not whole, and some of these are completed.
     """
     with made_world() as world:
         chance = random.Random(seed)
@@ -678,7 +689,10 @@ def test_all_time_counts_once(orphans: Orphans, races: bool, seed: int, busy: in
         for _ in range(10):
             for _ in range(chance.randrange(busy)):
                 history.happen()
-            world.look()
+            if spared and chance.random() < 0.7:
+                world.look(whole=False, completed=chance.random() < 0.3)
+            else:
+                world.look()
         world.files.meanwhile = lambda: None
         world.look()
         world.look()

@@ -78,14 +78,19 @@ class _Turn:
         self.sample = sample
         self.devices = runcount.thawed(before.devices)
         self.node_energy_j = runcount.thawed(before.node_energy_j)
-        self.runs = {run.id: run for run in sample.runs.runs}
+        self.runs = sample.runs.by_id
         self.account = Account(before, sample, self.runs)
         self.claims = claims.claims_of(before, sample)
         self.resumed_s = before.resumed_at.mono_s if before.resumed_at is not None else -math.inf
         self.has_modules = any(entry.device.component is Component.MODULE for entry in before.devices.values())
         """Whether CPUs may lie within something that is measured as a whole."""
         known = before.runs
-        changed = [run for run in sample.runs.runs if (one := known.get(run.id)) is None or one.run is not run]
+        self.is_same_book = before.book is sample.runs and len(known) == len(self.runs)
+        changed = (
+            []
+            if self.is_same_book
+            else [run for run in sample.runs.runs if (one := known.get(run.id)) is None or one.run is not run]
+        )
         self.is_fresh = bool(sample.usages or changed)
         """Whether there may be more to tell of what waits than in the last turn."""
         self.due: set[str] = set()
@@ -354,7 +359,8 @@ class _Turn:
         if self.is_fresh and (self.sample.usages or usages):
             usages = looks.still_needed((*usages, *self.sample.usages), devices)
         newest = self.sample.usages[-1] if self.sample.usages else None
-        totals = self._run_totals(devices, claims.watts(self.claims, devices))
+        is_same_node = len(devices) == len(self.before.devices)
+        totals = self._run_totals(devices, claims.watts(self.claims, devices), is_same_node=is_same_node)
         # Every field by name: `dataclasses.replace` takes four times as long.
         return Snapshot(
             ledger_id=self.before.ledger_id,
@@ -363,6 +369,8 @@ class _Turn:
             at=at,
             devices=MappingProxyType(devices),
             runs=MappingProxyType(totals),
+            book=self.sample.runs,
+            stirred=frozenset(self.account.counts) if self.is_same_book and is_same_node else None,
             projections=projection.of_runs(totals.values(), self.sample, policy),
             node_energy_j=MappingProxyType(self.node_energy_j),
             node_power_w=sum(watts) if watts else None,
@@ -397,10 +405,13 @@ class _Turn:
         last_at = at if silent_s > 0.0 else entry.last_at
         return gone._replace(unmeasured_s=gone.unmeasured_s + max(0.0, silent_s), last_at=last_at)
 
-    def _run_totals(self, devices: Mapping[str, DeviceTotals], watts: Mapping[str, float]) -> dict[str, RunTotals]:
+    def _run_totals(
+        self, devices: Mapping[str, DeviceTotals], watts: Mapping[str, float], *, is_same_node: bool
+    ) -> dict[str, RunTotals]:
         """Of every run; of most of many nothing was booked in this turn."""
         before, counts, at = self.before.runs, self.account.counts, self.sample.at
-        is_same_node = len(devices) == len(self.before.devices)
+        if self.is_same_book and is_same_node:
+            return runcount.gone_on(before, self.sample.runs, counts, watts, at_s=at.mono_s)
         totals: dict[str, RunTotals] = {}
         for run_id, run in self.runs.items():
             known, end = before.get(run_id), run.end
@@ -409,7 +420,7 @@ class _Turn:
             if known is None or known.run is not run or not is_same_node:
                 self._begin_at_0(run, devices)
             elif run_id not in counts:  # of one that has ended, nothing is new
-                totals[run_id] = known if end else runcount.going_on(known, power_w=power_w, duration_s=duration_s)
+                totals[run_id] = known if end else known._replace(power_w=power_w, duration_s=duration_s)
                 continue
             totals[run_id] = counts[run_id].totals(run, power_w=power_w, duration_s=duration_s)
         return totals

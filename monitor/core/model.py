@@ -296,6 +296,15 @@ class RunBook:
     """Runs that were given up because there were too many, since the daemon started."""
     altered: int = 0
     """Names, ids and tags that were cut or cleaned, since the daemon started."""
+    by_id: Mapping[str, Run] = field(init=False, repr=False, compare=False)
+    living: tuple[tuple[str, float, float], ...] = field(init=False, repr=False, compare=False)
+    """Of those that have not ended: id, start of the present stretch (steady clock), and seconds before it."""
+
+    def __post_init__(self) -> None:
+        """Once a book, which lasts for many turns."""
+        object.__setattr__(self, "by_id", MappingProxyType({run.id: run for run in self.runs}))
+        living = tuple((run.id, run.since.mono_s, run.before_s) for run in self.runs if run.end is None)
+        object.__setattr__(self, "living", living)
 
 
 class LedgerState(StrEnum):

@@ -20,6 +20,7 @@ from monitor.core.model import (
     Processes,
     Quality,
     Run,
+    RunBook,
     SourceHealth,
     Telemetry,
     Usage,
@@ -215,6 +216,10 @@ class Snapshot:
     devices: Mapping[str, DeviceTotals] = field(default_factory=_empty)
     """By device id, in that order."""
     runs: Mapping[str, RunTotals] = field(default_factory=_empty)
+    book: RunBook | None = None
+    """What the runs are of; the same object as in the snapshot before while none of them has changed."""
+    stirred: frozenset[str] | None = None
+    """Runs of which the turn changed more than power and duration; None = perhaps all."""
     projections: Mapping[str, Projection] = field(default_factory=_empty)
     """What runs that tell how far they are will have come to at their end."""
     node_energy_j: Mapping[NodeEnergyKey, float] = field(default_factory=_empty)

@@ -20,6 +20,8 @@ class Offers:
         self._pending = Pending()
         self._pending.book(settled)
         self._departed: dict[str, RunTotals] = {}
+        self._stirred: frozenset[str] | None = None
+        """Runs of which something may be new since the last commit; None = perhaps all."""
         self._factors: list[FactorChange] = []
         self._known_factors: tuple[Intensity, ...] | None = None
         self._forgotten: frozenset[str] = frozenset()
@@ -29,7 +31,9 @@ class Offers:
         with self._lock:
             before, self.newest, self._has_more = self.newest, snapshot, True
             self._pending.book(snapshot.booked)
-            if before is not None and (gone := before.runs.keys() - snapshot.runs.keys()):
+            self._stirred = _both(self._stirred, snapshot.stirred)
+            is_same_book = before is not None and before.book is not None and before.book is snapshot.book
+            if before is not None and not is_same_book and (gone := before.runs.keys() - snapshot.runs.keys()):
                 self._departed.update((run_id, before.runs[run_id]) for run_id in gone)
             if snapshot.intensities is not self._known_factors:
                 self._note_factors(snapshot)
@@ -59,8 +63,9 @@ class Offers:
                 departed=self._departed,
                 factors=self._factors,
                 forgotten=self._forgotten,
+                stirred=self._stirred,
             )
-            self._departed, self._factors = {}, []
+            self._departed, self._factors, self._stirred = {}, [], frozenset()
             return batch
 
     def give_back(self, batch: Batch) -> None:
@@ -70,6 +75,7 @@ class Offers:
             self._pending.give_back(batch.rows)
             self._departed = {**batch.departed, **self._departed}
             self._factors = [*batch.factors, *self._factors]
+            self._stirred = _both(batch.stirred, self._stirred)
 
     def forget(self, run_ids: frozenset[str]) -> None:
         """Have nothing of these runs written again while snapshots still show them."""
@@ -85,3 +91,7 @@ class Offers:
             return None
         totals = snapshot.runs.get(run_id)
         return totals is not None and totals.active
+
+
+def _both(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    return None if one is None or other is None else one | other

@@ -44,6 +44,8 @@ class Batch:
     factors: list[FactorChange] = field(default_factory=list)
     forgotten: frozenset[str] = frozenset()
     """Runs that a snapshot may still show, but of which nothing is to be kept."""
+    stirred: frozenset[str] | None = None
+    """Runs of which something may be new since the commit before; None = perhaps all."""
 
 
 class Writer:
@@ -112,7 +114,10 @@ class Writer:
 
     def _keep_runs(self, batch: Batch) -> None:
         numbers: dict[int, bytes] = {}
-        for run_id, totals in (*batch.departed.items(), *batch.snapshot.runs.items()):
+        shown = batch.snapshot.runs
+        if batch.stirred is not None and self._runs:
+            shown = {run_id: shown[run_id] for run_id in batch.stirred if run_id in shown}
+        for run_id, totals in (*batch.departed.items(), *shown.items()):
             known = self._runs.get(run_id)
             is_same = known is not None and known[1].run is totals.run
             if known is not None and is_same and known[1].energy_j is totals.energy_j:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from monitor.core.attribution import ShareKind
 from monitor.core.fold import step
 from monitor.core.model import Component, Device, Instant, Method, Reading, Run, RunBook, Sample
-from monitor.core.runcount import going_on
+from monitor.core.runcount import gone_on
 from monitor.core.snapshot import Extras, Policy, RunTotals, Snapshot
 
 WATTS = st.integers(1, 600).map(float)
@@ -46,7 +46,8 @@ def test_a_run_that_goes_on_keeps_everything_but_watts_and_time() -> None:
         power_w=8.0,
         duration_s=9.0,
     )
-    after = going_on(before, power_w=10.0, duration_s=11.0)
+    book = RunBook(runs=(before.run,))
+    after = gone_on({"a": before}, book, {}, {"a": 10.0}, at_s=1011.0)["a"]
 
     assert after == before._replace(power_w=10.0, duration_s=11.0)
     for name in RunTotals._fields:
@@ -56,7 +57,17 @@ def test_a_run_that_goes_on_keeps_everything_but_watts_and_time() -> None:
 def test_a_turn_makes_or_keeps_every_field() -> None:
     """A field of the snapshot that is in neither list is forgotten at each turn."""
     made = {
-        *("at", "devices", "runs", "projections", "node_energy_j", "node_power_w", "node_emissions_g"),
+        *(
+            "at",
+            "devices",
+            "runs",
+            "book",
+            "stirred",
+            "projections",
+            "node_energy_j",
+            "node_power_w",
+            "node_emissions_g",
+        ),
         *("node_unpriced_j", "projects", "usages", "usage_mark", "sources", "intensities", "grid", "ledger"),
         *("runs_dropped", "names_altered", "late_ticks", "booked"),
     }

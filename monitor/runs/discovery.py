@@ -15,6 +15,7 @@ from monitor.runs.cgroupfs import CgroupFiles, Directories
 from monitor.runs.evidence import Evidence
 from monitor.runs.forest import Forest
 from monitor.runs.found import Found, Occupied, Tracked
+from monitor.runs.presence import Presence
 from monitor.runs.procfs import ProcessFiles
 from monitor.runs.resources import Resources
 from monitor.runs.sharing import Sharing
@@ -24,8 +25,6 @@ OFTEN = 256
 """Of more processes the CPU times are read at every second look: those of a thousand take a hundredth of a core."""
 AT_LATEST_S = 2 * PERIOD_S
 """So long after the last time they are read again; joules wait 15 s for it."""
-NEW_S = 15.0
-"""A process that is not older has been on its GPU since its start: it began for that, and what it used still waits."""
 SLACK_S = 0.5
 """Looks are not on time to the millisecond."""
 PHASE_S = 0.4
@@ -101,6 +100,7 @@ class Discovery:
         self._files = files
         self._forest = Forest(files)
         self._sharing = Sharing(evidence)
+        self._presence = Presence(registry.occupy)
         self._resources = Resources(files, cgroups, evidence)
         self._mark = mark
         self._on_host = on_host
@@ -108,11 +108,7 @@ class Discovery:
         """Moment of the last look, and the node's CPU time and capacity up to then."""
         self._known: dict[str, Tracked] = {}
         """Runs of the last look."""
-        self._seen: dict[str, float] = {}
-        """Last look at each device that was passed on."""
         self._is_confirmed = False
-        self._here: dict[str, dict[int, float]] = {}
-        """Since when each process has been on a device, as far as looks tell."""
         self._taken: dict[str, float] = {}
         """CPU time of the runs since the last `Usage` up to the present look, by who was in them before it."""
         self._words = ""
@@ -171,7 +167,7 @@ class Discovery:
         owners = self._forest.owners()
         self._registry.note_owners(owners)
         if self._on_host:
-            self._occupy(looks, owners)
+            self._presence.tell(looks, owners, self._forest.start_s)
         self._tracked = tracked
         if not whole:
             shown = owners if self._on_host else None
@@ -269,31 +265,6 @@ class Discovery:
         trees = {one.run_id: self._forest.raw_cpu_s(one.run_id) for one in tracked if one.run_id not in cgroups}
         told = {"at": (at.mono_s, at.wall_s, busy_s, capacity_s), "trees": trees, "cgroups": cgroups}
         return json.dumps(told, separators=(",", ":"))
-
-    def _occupy(self, looks: Mapping[str, Processes], owners: Mapping[int, str]) -> None:
-        """Tell the book which runs have processes on the devices that were looked at anew."""
-        fresh = {key: look for key, look in looks.items() if self._seen.get(key) != look.at.mono_s}
-        if not fresh:
-            return
-        present: dict[str, dict[str, Occupied]] = {}
-        for device_id, look in fresh.items():
-            before_s, before = self._seen.get(device_id, 0.0), self._here.get(device_id, {})
-            self._seen[device_id], self._here[device_id] = look.at.mono_s, (here := {})
-            for process in look.processes:
-                run_id = owners.get(process.pid)
-                start_s = self._forest.start_s(process.pid)
-                if start_s is None:
-                    continue
-                if look.at.mono_s - start_s > NEW_S:
-                    # One that the look before did not list came after it, however old it is.
-                    start_s = max(start_s, before.get(process.pid, before_s))
-                here[process.pid] = start_s
-                if run_id is None:
-                    continue
-                known = present.setdefault(run_id, {}).get(device_id, Occupied(start_s))
-                slices = known.slices | ({process.slice_id} if process.slice_id else set())
-                present[run_id][device_id] = Occupied(min(known.since_mono_s, start_s), slices)
-        self._registry.occupy({key: look.at.mono_s for key, look in fresh.items()}, present)
 
     def _confirm(self, tracked: tuple[Tracked, ...]) -> None:
         """Once after the start: of jobs whose scheduler may have ended them meanwhile, those that have processes."""

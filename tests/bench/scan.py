@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from monitor.runs.discovery import AT_LATEST_S
 from monitor.runs.forest import ROTATION, Forest
 from monitor.runs.identity import Process
 from monitor.runs.procfs import ProcessFiles
@@ -20,10 +21,9 @@ from tests.harness.daemon import Daemon, daemon
 
 RUNS, WORKERS = 50, 20
 LOOKS = 4 * ROTATION
-LOOK_EVERY_S = 5.0
 SETTLE_S = 12.0
 MOST_MS = 25.0
-"""A look, every 5 s, is to take no more than 0.5 % of a core."""
+"""A whole look, every 10 s at so many processes, is to take no more than 0.25 % of a core."""
 BROOD = """
 import os, signal, sys
 runs, workers = map(int, sys.argv[1:])
@@ -55,7 +55,7 @@ signal.pause()
 FOUND_WITHIN_S = 60.0
 TITLE = (
     f"scan: /proc with {RUNS * WORKERS} sleeping workers, forked by {RUNS} parents, each with them a run; "
-    f"CPU of a look, mean of {LOOKS};\nbare = listdir, and open, read and close of the same files; "
+    f"CPU of a whole look, mean of {LOOKS};\nbare = listdir, and open, read and close of the same files; "
     "of the daemon's, the same daemon before they came"
 )
 
@@ -151,7 +151,7 @@ def _looks(scratch: Path) -> list[Line]:
             budget=f"{MOST_MS:g} ms",
         ),
         Line(what="  each of them", value=each_us, unit="us", bare=bare_us),
-        Line(what=f"  a look each {LOOK_EVERY_S:g} s, of a core", value=in_runs_ms / LOOK_EVERY_S / 10, unit="%"),
+        Line(what=f"  a whole look each {AT_LATEST_S:g} s, of a core", value=in_runs_ms / AT_LATEST_S / 10, unit="%"),
         Line(what=f"{count} more in no run", value=beside_ms, unit="ms", bare=list_ms),
         Line(what="  each of them", value=1e3 * (beside_ms - empty_ms) / count, unit="us"),
         Line(what=f"{count} more in runs that a cgroup tells of", value=apart_ms, unit="ms", bare=list_ms),

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.harness import poll
 from tests.harness.daemon import clean_environment
 
 LAST_WORDS_S = 10.0
+ORPHANS_GO_WITHIN_S = 30.0
 
 
 @contextlib.contextmanager
@@ -42,9 +44,19 @@ def child(
         # A peer may leave a poller of its own behind, which would spin for ever.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        # A thousand orphans are not reaped at once: whoever counts processes next must not find them.
+        poll.until(lambda: _is_gone(process.pid), what="the end of the group", within_s=ORPHANS_GO_WITHIN_S)
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def _is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def hear(process: subprocess.Popen[str], log: Path) -> str:

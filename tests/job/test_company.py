@@ -19,8 +19,11 @@ from tests.job.company import BAD, company, daemon_process, mute, stopped
 from tests.job.recorder import ROOT, environment, job, recording, start, well
 
 TRAINING = """
-import atexit, sys, time
+import atexit, os, sys, time
 began = []
+scheduler = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+def ours_s():  # time, but for that in which other processes had the processor: sched-stats.rst
+    return time.perf_counter() - int(os.pread(scheduler, 100, 0).split()[1]) / 1e9
 @atexit.register  # runs last
 def write():
     with open(sys.argv[1], "w") as file:
@@ -29,9 +32,9 @@ import trainwatt
 slow = 0
 def timed(call, *args, **kwargs):
     global slow
-    began_s = time.perf_counter()
+    began_s = ours_s()
     call(*args, **kwargs)
-    slow += time.perf_counter() - began_s > 0.1
+    slow += ours_s() - began_s > 0.1
 def train():
     weight, ends_s = 1.0, time.monotonic() + 1.1
     number = 0

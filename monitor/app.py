@@ -25,6 +25,7 @@ from monitor import clock
 from monitor.config import Settings
 from monitor.core.model import Device, LedgerState, Processes
 from monitor.core.snapshot import Policy
+from monitor.ending import Ending
 from monitor.ledger.ledger import Ledger, open_ledger
 from monitor.loop import Loop
 from monitor.runs import control, grid_question, operations, processes
@@ -227,9 +228,8 @@ def _join(threads: Sequence[Thread]) -> None:
 
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    ended = clock.Bell()
-    with _ending(ended), running(settings) as loop:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    ended = Ending(ENDING)
+    with running(settings) as loop:
         for supervisor in loop.supervisors:
             supervisor.tried.wait(FIRST_TRY_S)
         if settings.mock is None and not any(one.health.up for one in loop.supervisors if one.name != processes.NAME):
@@ -237,19 +237,6 @@ def serve(settings: Settings) -> None:
         _spare_the_collector()
         ended.wait()
         LOG.info("stopped")
-
-
-@contextmanager
-def _ending(ended: clock.Bell) -> Iterator[None]:
-    """Have signals end the daemon. Threads that are started within never get one: it would not wake the main thread."""
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) has it
-            signal.signal(number, lambda *_: ended.ring())
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -315,7 +302,7 @@ def private(directory: Path, settings: Settings) -> bool:
 
     It is when no run was left alive: told to stop, or nobody came for a while. SIGTERM ends it earlier.
     """
-    ended, finished = clock.Bell(), Event()
+    ended, finished = Ending(ENDING), Event()
 
     def stop() -> bool:
         finished.set()
@@ -323,18 +310,14 @@ def private(directory: Path, settings: Settings) -> bool:
         return True
 
     settings = settings.model_copy(update={"socket": directory / "socket"})
-    with (
-        _ending(ended),
-        metering(
-            settings,
-            directory,
-            LedgerState.TEMPORARY,
-            patience_s=FIRST_TRY_S,
-            stop_when_told=stop,
-            finds=False,
-        ) as parts,
-    ):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    with metering(
+        settings,
+        directory,
+        LedgerState.TEMPORARY,
+        patience_s=FIRST_TRY_S,
+        stop_when_told=stop,
+        finds=False,
+    ) as parts:
         LOG.info("metering for runs of this user on %s", settings.socket)
         alone_s, patience_s = 0.0, NOBODY_CAME_S
         while not ended.wait_until(clock.now().mono_s + LOOK_EVERY_S):

@@ -25,8 +25,8 @@ def next_deadline_s(after_s: float, period_s: float) -> float:
 class Bell:
     """Wakes the one thread that waits at it; rung beforehand, it does not wait at all.
 
-    A bare lock: the condition variable of a `threading.Event` takes more CPU than many a read. And a signal handler may
-    ring it at any moment, where setting an event for which its thread is about to wait would wait for ever.
+    A bare lock: the condition variable of a `threading.Event` takes more CPU than many a read. No signal handler may be
+    what rings it: see `monitor.ending`.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Bell:
         self._silent.acquire()
 
     def ring(self) -> None:
-        """Wake the thread, now or when it is about to wait. From any thread, and from a signal handler."""
+        """Wake the thread, now or when it is about to wait. From any thread."""
         with contextlib.suppress(RuntimeError):  # it has been rung already
             self._silent.release()
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     ("monitor.core",),
     (
-        *("monitor", "monitor.clock", "monitor.errors", "monitor.metrics", "monitor.rows"),
+        *("monitor", "monitor.clock", "monitor.ending", "monitor.errors", "monitor.metrics", "monitor.rows"),
         *("monitor.config", "monitor.layers", "monitor.tables", "monitor.secret_files"),
     ),
     ("monitor.sources", "monitor.runs", "monitor.grid", "monitor.ledger", "exporters", "dashboards"),

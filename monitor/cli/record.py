@@ -10,6 +10,7 @@ import click
 
 from monitor import clock
 from monitor.cli.options import load_settings, log_to_stderr, settings_flags
+from monitor.ending import Ending
 from monitor.errors import FailureError, UsageError
 from monitor.sources.machine import sensors
 from monitor.sources.recording import Recorded, Recorder
@@ -32,19 +33,18 @@ def record(file: Path, seconds: float, force: bool, config: Path | None, **flags
     log_to_stderr(loaded)
     settings = loaded.settings
     sources = sensors(settings, now=clock.now)
-    start = clock.now()
+    ended, start = Ending((signal.SIGTERM, signal.SIGINT)), clock.now()
     recorder = Recorder(
         _create(file, overwrite=force),
         start=start,
         interval_s=settings.interval,
         sources=tuple(source.name for source in sources),
+        on_end=ended.ring,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: recorder.stopped.ring())
     stop = threading.Event()
     supervisors = [Supervisor(Recorded(source, recorder, now=clock.now), now=clock.now) for source in sources]
     threads = [supervisor.start(stop) for supervisor in supervisors]
-    recorder.stopped.wait_until(start.mono_s + seconds)
+    ended.wait_until(start.mono_s + seconds)
     stop.set()
     for supervisor in supervisors:
         supervisor.wake()

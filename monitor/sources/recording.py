@@ -117,14 +117,21 @@ class Turn:
 
 
 class Recorder:
-    """Writes the file, line by line, from the threads of several sources."""
+    """Writes the file, line by line, from the threads of several sources; calls `on_end` where it can write no more."""
 
-    def __init__(self, file: TextIO, *, start: Instant, interval_s: float, sources: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        file: TextIO,
+        *,
+        start: Instant,
+        interval_s: float,
+        sources: tuple[str, ...],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.readings = 0
         self.problem = ""
         """Why it writes no more; "" while it does."""
-        self.stopped = clock.Bell()
-        """Rung when it can write no more."""
+        self._on_end = on_end
         self._file = file
         self._lock = Lock()
         self._devices: dict[str, Device] = {}
@@ -201,7 +208,7 @@ class Recorder:
 
     def _give_up(self, problem: str) -> None:
         self.problem = problem
-        self.stopped.ring()
+        self._on_end()
         with contextlib.suppress(OSError):  # what is left in the buffer may not fit either
             self._file.close()
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness import need, poll
-from tests.harness.daemon import Daemon, command, daemon, free_port
+from tests.harness.daemon import Daemon, clean_environment, command, daemon, free_port
+
+WORST_MOMENT = Path(__file__).parent.parent / "native" / "preload" / "worst_moment.c"
 
 
 @pytest.mark.parametrize(
@@ -154,35 +156,32 @@ def test_a_signal_ends_it_within_a_second(tmp_path: Path, number: signal.Signals
         assert "Traceback" not in served.log
 
 
-# Gets a signal at the worst moment: as the main thread begins to wait at an event, and holds its lock.
-IN_BETWEEN = """
-import os, signal, sys, threading
-import trainwatt
-def wait(event, timeout=None):
-    handled = signal.getsignal(signal.SIGTERM) and signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    if handled and threading.current_thread() is threading.main_thread() and timeout is None:
-        sys.settrace(lambda frame, *_: inside if frame.f_code is threading.Condition.wait.__code__ else None)
-    return begin(event, timeout)
-def inside(*_):
-    sys.settrace(None)
-    os.kill(os.getpid(), signal.SIGTERM)
-begin, threading.Event.wait = threading.Event.wait, wait
-del sys.argv[0]
-sys.exit(trainwatt.main())
-"""
-
-
 def test_a_signal_ends_it_at_any_moment(tmp_path: Path) -> None:
-    """Also one that comes as it is about to wait for it."""
-    with daemon("--mock", log=tmp_path / "log", before=[sys.executable, "-c", IN_BETWEEN]) as served:
-        poll.until(lambda: _sleeps(served.process.pid), what="its main thread to wait")
-        served.process.send_signal(signal.SIGTERM)
+    """Also one that comes as it is about to wait for it: a preloaded library sends it between Python and the kernel."""
+    library, log = tmp_path / "worst_moment.so", tmp_path / "log"
+    gcc = [
+        need.program("gcc"),
+        "-shared",
+        "-fPIC",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-o",
+        str(library),
+        str(WORST_MOMENT),
+    ]
+    subprocess.run(gcc, check=True)
+    env = clean_environment({"LD_PRELOAD": str(library)})
+    listen = ("--listen", f"127.0.0.1:{free_port()}", "--socket", str(tmp_path / "socket"))
+    with log.open("w") as stderr:
+        process = subprocess.Popen([need.trainwatt(), "serve", "--mock", *listen], env=env, stderr=stderr)
+    try:
+        assert 0 == process.wait(20)
+    finally:
+        process.kill()
+        process.wait()
 
-        assert served.process.wait(5) == 0
-
-
-def _sleeps(pid: int) -> bool:
-    return Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    assert log.read_text().endswith("stopped\n")
 
 
 def test_no_sensor_keeps_serving(tmp_path: Path) -> None:

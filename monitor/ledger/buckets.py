@@ -60,7 +60,7 @@ def _parts(total: float, ratios: Sequence[float]) -> Sequence[float]:
 
 def _has_its_own(start_s: float, end_s: float) -> bool:
     return (
-        OWN_FROM_S <= end_s - start_s
+        end_s - start_s >= OWN_FROM_S
         and end_s <= int(start_s) + FINE_S + OVER_S
         and end_s <= (start_s // COARSE_S + 1) * COARSE_S
     )

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +79,28 @@ def test_rows_have_what_was_booked(start_s: float, span_s: float, energy_j: floa
 
         assert math.isclose(whole, math.fsum(row[0] for row in mine), rel_tol=1e-12)
     assert math.isclose(3 * measured_s, math.fsum(row[2] for row in rows.values()), rel_tol=1e-12)
+
+
+@given(st.floats(1.7e9, 1.8e9), st.floats(7.5, 10.0))
+def test_a_while_of_a_bucket_is_one_row(start_s: float, span_s: float) -> None:
+    """One bucket tells of it to a second, and none reaches over the edge of five minutes, at which prices change."""
+    end_s = start_s + span_s
+    pending = Pending()
+    pending.book([interval(start_s, span_s, 1e3, 1e2, span_s)])
+    rows = pending.take()
+    starts = [start for _, start, span in rows if span == FINE_S]
+    edge_s = (start_s // COARSE_S + 1) * COARSE_S
+
+    assert len(starts) == len(rows)
+    assert all(start // COARSE_S == (start + FINE_S - 1) // COARSE_S for start in starts)
+    assert min(starts) <= start_s
+    assert max(starts) + FINE_S > end_s - 1.0
+    if end_s <= edge_s:
+        assert [(1e3, 1e2, end_s - start_s)] == [pytest.approx(row) for row in rows.values()]
+    else:
+        before_j = sum(row[0] for (_, start, _), row in rows.items() if start < edge_s)
+
+        assert 1e3 * (edge_s - start_s) / (end_s - start_s) == pytest.approx(before_j, rel=1e-6)
 
 
 def test_what_waits_for_hours_is_merged_not_dropped() -> None:

@@ -305,7 +305,8 @@ def test_old_and_new_interpreters(tmp_path: Path, other_python: str) -> None:
         trainwatt.step(tokens=3)
         with trainwatt.phase("eval"):
             await asyncio.sleep(0)
-    asyncio.run(main())
+    # Of the development mode all but this: it tells of a busy machine, on which an answer takes a tenth of a second.
+    asyncio.run(main(), debug=False)
     """
     with recording(path) as daemon:
         done = subprocess.run(

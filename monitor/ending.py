@@ -24,9 +24,11 @@ class Ending:
         self._readable = select.poll()
         self._readable.register(self._heard, select.POLLIN)
         signal.set_wakeup_fd(self._rung, warn_on_full_buffer=False)
-        for number in numbers:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) has it
-                signal.signal(number, lambda *_: None)
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup(1) has it
+        for number in heard:
+            signal.signal(number, lambda *_: None)
+        # Whoever started us may have had them blocked, which is inherited.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
 
     def ring(self) -> None:
         """End it, from any thread."""

@@ -156,6 +156,21 @@ def test_a_signal_ends_it_within_a_second(tmp_path: Path, number: signal.Signals
         assert "Traceback" not in served.log
 
 
+BLOCKED = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_signal_ends_it_whoever_started_it(tmp_path: Path) -> None:
+    """Also where it was started with the signal blocked."""
+    with daemon("--mock", log=tmp_path / "log", before=[sys.executable, "-c", BLOCKED]) as served:
+        served.process.send_signal(signal.SIGTERM)
+
+        assert served.process.wait(5) == 0
+
+
 def test_a_signal_ends_it_at_any_moment(tmp_path: Path) -> None:
     """Also one that comes as it is about to wait for it: a preloaded library sends it between Python and the kernel."""
     library, log = tmp_path / "worst_moment.so", tmp_path / "log"
